@@ -1,0 +1,4 @@
+#ifndef ZEGEL_CLIBPQ_SHIM_H
+#define ZEGEL_CLIBPQ_SHIM_H
+#include <libpq-fe.h>
+#endif
