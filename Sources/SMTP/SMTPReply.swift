@@ -39,6 +39,7 @@ public struct SMTPReply: Sendable, Hashable {
     }
 
     /// The bytes of the reply, each line with its CRLF (RFC 5321 §4.2.1), the enhanced status repeated on each (RFC 2034 §4).
+    /// CR and LF in the text become spaces: no text ends a line of its own.
     public func encoded() -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(lines.reduce(0) { $0 + $1.utf8.count + 16 })
@@ -49,7 +50,7 @@ public struct SMTPReply: Sendable, Hashable {
                 bytes.append(contentsOf: enhanced.description.utf8)
                 bytes.append(0x20)
             }
-            bytes.append(contentsOf: line.utf8)
+            for octet in line.utf8 { bytes.append(octet == 0x0D || octet == 0x0A ? 0x20 : octet) }
             bytes.append(0x0D)
             bytes.append(0x0A)
         }
