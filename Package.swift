@@ -49,7 +49,8 @@ let package = Package(
         .systemLibrary(name: "CLibSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CLibUnbound", pkgConfig: "libunbound", providers: [.apt(["libunbound-dev"])]),
-        .systemLibrary(name: "CLinux"),
+        // What Glibc's module leaves out.
+        .target(name: "CLinux"),
 
         // Foundations: OpenSSL on NIO, libpq.
         .target(name: "TLS", dependencies: nio + ["CLibSSL"], swiftSettings: strict),

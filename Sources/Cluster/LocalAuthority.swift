@@ -1,0 +1,121 @@
+// The certificate authority of a local cluster, and the certificates of its nodes. For one machine: never for real mail.
+
+import Crypto
+import Foundation
+import SwiftASN1
+import X509
+
+/// A small certificate authority that lies in the cluster's folder.
+///
+/// The authority lives ten years and is made once. Server certificates live 90 days and are made anew at a start that finds less
+/// than 30 of them left, or other names than it wants.
+public struct LocalAuthority: Sendable {
+    /// A certificate and its key.
+    public struct Identity: Sendable {
+        /// The path of the certificate (PEM), the leaf first.
+        public var certificate: String
+        /// The path of the private key (PEM, PKCS #8).
+        public var key: String
+    }
+
+    private static let life: TimeInterval = 90 * 86_400
+    private static let renewBelow: TimeInterval = 30 * 86_400
+
+    private let certificate: Certificate
+    private let key: Certificate.PrivateKey
+    private let folder: String
+
+    /// The authority in `folder`, made when there is none or when it ends within half a year.
+    public init(folder: String, now: Date = Date()) throws(ClusterError) {
+        self.folder = folder
+        let (certificatePath, keyPath) = (folder + "/ca.pem", folder + "/ca.key")
+        if let certificateText = try ClusterFiles.text(certificatePath),
+            let keyText = try ClusterFiles.text(keyPath)
+        {
+            guard let certificate = try? Certificate(pemEncoded: certificateText),
+                let key = try? P256.Signing.PrivateKey(pemRepresentation: keyText)
+            else { throw ClusterError(.state, "\(certificatePath) or \(keyPath) is damaged") }
+            self.certificate = certificate
+            self.key = Certificate.PrivateKey(key)
+            return
+        }
+        let fresh = P256.Signing.PrivateKey()
+        let key = Certificate.PrivateKey(fresh)
+        self.key = key
+        do {
+            let name = try DistinguishedName { CommonName("Zegel local authority") }
+            let certificate = try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: key.publicKey,
+                notValidBefore: now - 3600, notValidAfter: now + 3650 * 86_400, issuer: name, subject: name,
+                signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: try Certificate.Extensions {
+                    Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
+                    Critical(KeyUsage(keyCertSign: true, cRLSign: true))
+                    SubjectKeyIdentifier(hash: key.publicKey)
+                }, issuerPrivateKey: key)
+            try ClusterFiles.write(fresh.pemRepresentation + "\n", to: keyPath)
+            try ClusterFiles.write(
+                try certificate.serializeAsPEM().pemString + "\n", to: certificatePath, mode: 0o644)
+            self.certificate = certificate
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw ClusterError(.state, "cannot make the local authority: \(error)")
+        }
+    }
+
+    /// A server certificate in the file `name`, valid for these DNS names and IPv4 addresses.
+    public func identity(_ name: String, names: [String], addresses: [String] = [], now: Date = Date())
+        throws(ClusterError) -> Identity
+    {
+        let identity = Identity(certificate: "\(folder)/\(name).pem", key: "\(folder)/\(name).key")
+        if let kept = try ClusterFiles.text(identity.certificate), try ClusterFiles.text(identity.key) != nil,
+            let certificate = try? Certificate(pemEncoded: kept),
+            certificate.notValidAfter.timeIntervalSince(now) > Self.renewBelow,
+            certificate.issuer == self.certificate.subject,
+            let wanted = try? Self.alternativeNames(names, addresses),
+            (try? certificate.extensions.subjectAlternativeNames) == wanted
+        {
+            return identity
+        }
+        do {
+            let leaf = P256.Signing.PrivateKey()
+            let publicKey = Certificate.PublicKey(leaf.publicKey)
+            let certificate = try Certificate(
+                version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
+                notValidBefore: now - 3600, notValidAfter: now + Self.life, issuer: self.certificate.subject,
+                subject: try DistinguishedName { CommonName(names.first ?? name) },
+                signatureAlgorithm: .ecdsaWithSHA256,
+                extensions: try Certificate.Extensions {
+                    Critical(BasicConstraints.notCertificateAuthority)
+                    Critical(KeyUsage(digitalSignature: true))
+                    try ExtendedKeyUsage([.serverAuth])
+                    SubjectKeyIdentifier(hash: publicKey)
+                    AuthorityKeyIdentifier(
+                        keyIdentifier: try self.certificate.extensions.subjectKeyIdentifier?.keyIdentifier)
+                    try Self.alternativeNames(names, addresses)
+                }, issuerPrivateKey: key)
+            // The key first: a reader that finds the new certificate finds its key.
+            try ClusterFiles.write(leaf.pemRepresentation + "\n", to: identity.key)
+            try ClusterFiles.write(
+                try certificate.serializeAsPEM().pemString + "\n", to: identity.certificate, mode: 0o644)
+            return identity
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw ClusterError(.state, "cannot make the certificate \(name): \(error)")
+        }
+    }
+
+    private static func alternativeNames(_ names: [String], _ addresses: [String]) throws
+        -> SubjectAlternativeNames
+    {
+        SubjectAlternativeNames(
+            try names.map { .dnsName($0) }
+                + addresses.map { text in
+                    let bytes = text.split(separator: ".").compactMap { UInt8($0) }
+                    guard bytes.count == 4 else { throw ClusterError(.usage, "\(text) is no IPv4 address") }
+                    return .ipAddress(ASN1OctetString(contentBytes: bytes[...]))
+                })
+    }
+}
