@@ -1,0 +1,213 @@
+// Every configuration key, in the order of the reference. A key exists when it is in this table, and nowhere else.
+
+/// The keys, grouped as the reference shows them. Add a key here and to the settings of the role that reads it.
+public enum Keys {
+    // MARK: node
+    static let nodeName = SettingKey(
+        "node.name", .hostName, "node-1",
+        "Name of this process in logs, leases and metrics; unique in a cluster.")
+    static let nodeRegion = SettingKey(
+        "node.region", .hostName, "local", "Region this node is in; chooses its keys and database members.")
+    static let nodeDataDirectory = SettingKey(
+        "node.data_dir", .path, "/var/lib/zegel",
+        "Folder for what the node keeps: never messages, never plaintext.")
+    static let nodeShutdownGrace = SettingKey(
+        "node.shutdown_grace", .duration(.seconds(1) ... .seconds(900)), "30s",
+        "How long SIGTERM lets work in hand finish before it is cut off.")
+
+    // MARK: databases
+    static let controlDSN = SettingKey(
+        "control.dsn", optional: .text, secret: true,
+        "libpq connection text of the control shard (tenants, credentials, key sets).")
+    static let shardDSNs = SettingKey(
+        "shard.dsns",
+        .list(
+            of: .readable(
+                "name=conninfo", example: "a=host=/run/postgresql dbname=zegel"
+            ) { ShardDSN($0) },
+            separator: ";"), "", secret: true,
+        "The ledger's shards, separated by semicolons; empty means one shard `a` at `control.dsn`.")
+
+    // MARK: edge
+    static let edgeListen = SettingKey(
+        "edge.listen", .list(of: .hostPort), "127.0.0.1:2525", "Where SMTP with STARTTLS is served.")
+    static let edgeListenTLS = SettingKey(
+        "edge.listen_tls", .list(of: .hostPort), "", "Where SMTP over implicit TLS is served (RFC 8314).")
+    static let edgeHostName = SettingKey(
+        "edge.hostname", .hostName, "localhost", "Name in the greeting and in Received lines.")
+    static let edgeCertificate = SettingKey(
+        "edge.certificate", optional: .path, "PEM file: certificate chain of the edge, leaf first.")
+    static let edgeKey = SettingKey("edge.key", optional: .path, "PEM file: private key of the certificate.")
+    static let edgeRequireTLS = SettingKey(
+        "edge.require_tls", .bool, "true", "Refuse MAIL without TLS; off only for measuring on loopback.")
+    static let edgeTenantNetworks = SettingKey(
+        "edge.tenant_networks",
+        .list(of: .readable("cidr=tenant", example: "10.1.0.0/16=demo") { TenantNetwork($0) }), "",
+        "Networks whose clients are a tenant without AUTH.")
+    static let edgeMaxConnections = SettingKey(
+        "edge.max_connections", .int(1...100_000), "2000", "Connections at once; more are answered 421.")
+    static let edgeMaxMessageSize = SettingKey(
+        "edge.max_message_size", .size(ByteCount(65_536)...ByteCount(1 << 30)), "64MB",
+        "Largest message, offered as SIZE (RFC 1870).")
+    static let edgeMaxRecipients = SettingKey(
+        "edge.max_recipients", .int(100...10_000), "1000",
+        "Recipients of one message (RFC 5321 §4.5.3.1.8 asks for at least 100).")
+    static let edgeSettle = SettingKey(
+        "edge.settle", .duration(.seconds(1) ... .seconds(600)), "60s",
+        "How long a client waits while the outcome of its commit is unknown, before 451.")
+    static let edgeBatchBytes = SettingKey(
+        "edge.batch_bytes", .size(ByteCount(65_536)...ByteCount(1 << 28)), "8MiB",
+        "Most content of one group commit.")
+    static let edgeBatchCount = SettingKey(
+        "edge.batch_count", .int(1...10_000), "256", "Most messages of one group commit.")
+
+    // MARK: worker
+    static let workerConcurrency = SettingKey(
+        "worker.concurrency", .int(1...10_000), "200", "Deliveries at once on this worker.")
+    static let workerPerDestination = SettingKey(
+        "worker.per_destination", .int(1...1_000), "20", "Connections at once to one recipient host.")
+    static let workerLease = SettingKey(
+        "worker.lease", .duration(.seconds(5) ... .seconds(300)), "15s",
+        "How long claims outlive the last heartbeat.")
+    static let workerPrefetch = SettingKey(
+        "worker.prefetch", .int(1...10_000), "400", "Most deliveries claimed and not yet begun.")
+
+    // MARK: delivery
+    static let deliveryRetry = SettingKey(
+        "delivery.retry", .list(of: .duration(.milliseconds(100) ... .seconds(86_400)), notEmpty: true),
+        "1m,2m,5m,15m,30m", "Waits between attempts, each ±20 %; the last repeats.")
+    static let deliveryExpire = SettingKey(
+        "delivery.expire", .duration(.seconds(1) ... .seconds(30 * 86_400)), "5d",
+        "When a deferred delivery ends with a report to its sender.")
+    static let deliveryPort = SettingKey(
+        "delivery.port", .int(1...65_535), "25", "Port of recipient hosts.")
+    static let deliveryTrustRoots = SettingKey(
+        "delivery.trust_roots", optional: .path,
+        "PEM file of trusted roots for recipients' certificates; without it those of the system.")
+    static let deliveryRoutes = SettingKey(
+        "delivery.routes",
+        .list(
+            of: .readable("domain=host:port", example: "example.org=gw.example.net:25") { StaticRoute($0) }),
+        "", "Static routes, instead of a domain's MX.")
+    static let deliverySourceAddress = SettingKey(
+        "delivery.source_address", optional: .address, "Local address that deliveries leave from.")
+    static let deliveryFinalDotTimeout = SettingKey(
+        "delivery.final_dot_timeout", .duration(.seconds(1) ... .seconds(3600)), "10m",
+        "How long the answer to the end of the content may take (RFC 5321 §4.5.3.2.6).")
+    static let deliveryInDoubt = SettingKey(
+        "delivery.in_doubt", .choice(InDoubtPolicy.self), "resend",
+        "What becomes of a delivery whose final answer was lost: sent again and marked, or held.")
+    static let deliveryHostName = SettingKey(
+        "delivery.hostname", .hostName, "localhost", "Name that deliveries say in EHLO.")
+
+    // MARK: dns
+    static let dnsForwarders = SettingKey(
+        "dns.forwarders",
+        .list(of: .readable("address@port", example: "192.0.2.53@53") { DNSForwarder($0) }, atMost: 16), "",
+        "Resolvers to forward to; empty asks the authoritative servers.")
+    static let dnsTrustAnchor = SettingKey(
+        "dns.trust_anchor", .trustAnchor, "root",
+        "DNSSEC trust anchor: `root`, `none` (every answer is insecure) or a file.")
+
+    // MARK: api
+    static let apiListen = SettingKey(
+        "api.listen", .list(of: .hostPort), "127.0.0.1:8443", "Where the HTTPS API is served.")
+    static let apiCertificate = SettingKey(
+        "api.certificate", optional: .path, "PEM file: certificate chain of the API, leaf first.")
+    static let apiKey = SettingKey("api.key", optional: .path, "PEM file: private key of the certificate.")
+    static let apiMaxConnections = SettingKey(
+        "api.max_connections", .int(1...100_000), "1000",
+        "HTTPS connections at once; more wait in the backlog.")
+    static let apiRatePerSecond = SettingKey(
+        "api.rate_per_second", .int(1...100_000), "100",
+        "Requests a second of one API key, with a burst of ten times that; more are answered 429.")
+    static let apiStatementTimeout = SettingKey(
+        "api.statement_timeout", .duration(.milliseconds(100) ... .seconds(60)), "5s",
+        "Longest query; a long one would hold back vacuum on the leader.")
+
+    // MARK: metrics
+    static let metricsListen = SettingKey(
+        "metrics.listen", .hostPort, "127.0.0.1:9464", "Where /metrics, /healthz and /readyz are served.")
+
+    // MARK: keys
+    static let keyringSocket = SettingKey(
+        "keyring.socket", optional: .path, "Unix socket of the key service for this node's role.")
+    static let keysRootPublic = SettingKey(
+        "keys.root_public", optional: .rootKey,
+        "The cluster's root (Ed25519 public key, base64): key sets it did not sign are refused.")
+    static let keysBatchSeconds = SettingKey(
+        "keys.batch_seconds", .int(1...86_400, unit: "s"), "300", "Longest life of a batch key.")
+    static let keysBatchMessages = SettingKey(
+        "keys.batch_messages", .int(1...1_000_000), "1024", "Most messages sealed from one batch key.")
+
+    // MARK: log
+    static let logLevel = SettingKey(
+        "log.level", .choice(LogLevel.self), "info", "Least severe log lines that are written.")
+
+    /// The table: what the file, the environment and `--set` may name.
+    static let all: [AnySettingKey] = [
+        .init(nodeName), .init(nodeRegion), .init(nodeDataDirectory), .init(nodeShutdownGrace),
+        .init(controlDSN), .init(shardDSNs),
+        .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),
+        .init(edgeKey), .init(edgeRequireTLS), .init(edgeTenantNetworks), .init(edgeMaxConnections),
+        .init(edgeMaxMessageSize), .init(edgeMaxRecipients), .init(edgeSettle), .init(edgeBatchBytes),
+        .init(edgeBatchCount),
+        .init(workerConcurrency), .init(workerPerDestination), .init(workerLease), .init(workerPrefetch),
+        .init(deliveryRetry), .init(deliveryExpire), .init(deliveryPort), .init(deliveryTrustRoots),
+        .init(deliveryRoutes), .init(deliverySourceAddress), .init(deliveryFinalDotTimeout),
+        .init(deliveryInDoubt), .init(deliveryHostName),
+        .init(dnsForwarders), .init(dnsTrustAnchor),
+        .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),
+        .init(apiRatePerSecond), .init(apiStatementTimeout),
+        .init(metricsListen),
+        .init(keyringSocket), .init(keysRootPublic), .init(keysBatchSeconds), .init(keysBatchMessages),
+        .init(logLevel),
+    ]
+
+    static let byName: [String: AnySettingKey] = Dictionary(
+        all.map { ($0.entry.name, $0) }, uniquingKeysWith: { first, _ in first })
+
+    /// What every key is, in the order of the reference.
+    public static var entries: [SettingEntry] { all.map(\.entry) }
+}
+
+/// What becomes of a delivery whose final answer was lost.
+public enum InDoubtPolicy: String, Sendable, CaseIterable {
+    /// Sent again, its event marked `possible_duplicate`.
+    case resend
+    /// Held until an operator decides.
+    case hold
+}
+
+/// Severities, as swift-log names them.
+public enum LogLevel: String, Sendable, CaseIterable {
+    /// From the most to the least talkative.
+    case trace, debug, info, notice, warning, error, critical
+}
+
+/// Where the DNSSEC chain of trust begins.
+public enum TrustAnchor: Sendable, Hashable {
+    /// The root's key, built in.
+    case root
+    /// Nowhere: every answer counts as insecure.
+    case none
+    /// A file with DS or DNSKEY records.
+    case file(String)
+}
+
+extension SettingType where Value == HostPort {
+    static var hostPort: SettingType { .readable("host:port", example: "127.0.0.1:2525") { HostPort($0) } }
+}
+
+extension SettingType where Value == TrustAnchor {
+    static var trustAnchor: SettingType {
+        .readable("trust anchor", example: "root, none or a path") { text in
+            switch text {
+            case "": nil
+            case "root": TrustAnchor.root
+            case "none": TrustAnchor.none
+            default: .file(text)
+            }
+        }
+    }
+}
