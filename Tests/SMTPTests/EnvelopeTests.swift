@@ -77,7 +77,8 @@ import Testing
     func reply() {
         let reply = SMTPReply(550, .init(5, 7, 1), lines: ["one", "two\r\n250 three"])
         #expect(
-            String(decoding: reply.encoded(), as: UTF8.self) == "550-5.7.1 one\r\n550 5.7.1 two  250 three\r\n")
+            String(decoding: reply.encoded(), as: UTF8.self)
+                == "550-5.7.1 one\r\n550 5.7.1 two  250 three\r\n")
         #expect(String(decoding: SMTPReply(354, nil, "go").encoded(), as: UTF8.self) == "354 go\r\n")
     }
 }
