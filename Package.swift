@@ -126,7 +126,12 @@ let package = Package(
 
         // Tests.
         .target(
-            name: "Lab", dependencies: nio + ["TLS", "Postgres"], path: "Tests/Lab", swiftSettings: strict),
+            name: "Lab",
+            dependencies: nio + [
+                "TLS", "Postgres", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+            ], path: "Tests/Lab", swiftSettings: strict),
         .testTarget(name: "TLSTests", dependencies: embedded + ["TLS", "Lab"], swiftSettings: strict),
         .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Lab"], swiftSettings: strict),
         .testTarget(name: "SMTPTests", dependencies: embedded + ["SMTP"], swiftSettings: strict),

@@ -1,3 +1,4 @@
+// OpenSSL as Swift sees it: the headers, and a static inline function for each macro that Swift cannot import.
 #ifndef ZEGEL_CLIBSSL_SHIM_H
 #define ZEGEL_CLIBSSL_SHIM_H
 #include <openssl/ssl.h>
@@ -6,4 +7,51 @@
 #include <openssl/x509v3.h>
 #include <openssl/bio.h>
 #include <openssl/pem.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/objects.h>
+
+// Contexts.
+static inline int zegel_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version) {
+    return (int)SSL_CTX_set_min_proto_version(ctx, version);
+}
+static inline int zegel_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version) {
+    return (int)SSL_CTX_set_max_proto_version(ctx, version);
+}
+static inline uint64_t zegel_SSL_CTX_harden(SSL_CTX *ctx, int server) {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    uint64_t options = SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET;
+    if (server) options |= SSL_OP_CIPHER_SERVER_PREFERENCE;
+    return SSL_CTX_set_options(ctx, options);
+}
+static inline int zegel_SSL_CTX_add1_chain_cert(SSL_CTX *ctx, X509 *certificate) {
+    return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
+}
+static inline int zegel_SSL_CTX_set_dh_auto(SSL_CTX *ctx) { return (int)SSL_CTX_set_dh_auto(ctx, 1); }
+
+// Connections.
+static inline int zegel_SSL_get_ex_new_index(void) { return SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
+static inline int zegel_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
+    return (int)SSL_set_tlsext_host_name(ssl, name);
+}
+static inline EVP_PKEY *zegel_SSL_get1_peer_tmp_key(SSL *ssl) {
+    EVP_PKEY *key = NULL;
+    return SSL_get_peer_tmp_key(ssl, &key) ? key : NULL;
+}
+static inline int zegel_SSL_get_peer_signature_nid(SSL *ssl, int *digest) {
+    return (int)SSL_get_peer_signature_nid(ssl, digest);
+}
+static inline int zegel_SSL_get_negotiated_group(SSL *ssl) { return (int)SSL_get_negotiated_group(ssl); }
+
+// Stacks and memory BIOs.
+static inline int zegel_sk_X509_num(const STACK_OF(X509) *stack) { return sk_X509_num(stack); }
+static inline X509 *zegel_sk_X509_value(const STACK_OF(X509) *stack, int index) {
+    return sk_X509_value(stack, index);
+}
+static inline void zegel_BIO_never_ends(BIO *bio) { BIO_set_mem_eof_return(bio, -1); }
+
+// Errors.
+static inline int zegel_ERR_reason(unsigned long code) { return ERR_GET_REASON(code); }
+static inline int zegel_ERR_library(unsigned long code) { return ERR_GET_LIB(code); }
 #endif

@@ -1,0 +1,49 @@
+// What a handshake proved about the other side, as a value that a judge reads and an event keeps.
+
+/// What one completed handshake showed of the peer and of the connection.
+public struct PeerEvidence: Sendable, Equatable {
+    /// The negotiated protocol version.
+    public var version: TLSVersion
+    /// The negotiated suite by its IANA name, such as `TLS_AES_256_GCM_SHA384`.
+    public var cipherSuite: String
+    /// Whether the key exchange was ephemeral, so that a key stolen later opens nothing of this connection.
+    public var isForwardSecret: Bool
+    /// The strength of the suite's symmetric key, in bits.
+    public var cipherBits: Int
+    /// The group of the key exchange, such as `x25519` or `secp256r1`; nil: none (RSA key transport).
+    public var keyExchangeGroup: String?
+    /// How the peer signed the handshake, such as `RSA-PSS+SHA256`; nil: it did not.
+    public var signatureAlgorithm: String?
+    /// The server name that the client asked for (RFC 6066 §3).
+    public var serverName: String?
+    /// The application protocol agreed on (RFC 7301).
+    public var alpn: String?
+    /// The certificates the peer presented, DER, leaf first, in the order and number presented.
+    public var chain: [[UInt8]]
+    /// What checking the chain found.
+    public var verification: ChainVerification
+    /// Whether the leaf carries the name asked about in `TLSVerification`, by its subject alternative names alone (no
+    /// common name, no partial wildcards: RFC 6125 §6.4); nil: no name was asked about, or no certificate presented.
+    public var nameMatched: Bool?
+
+    /// Whether the presented leaf carries `name` (a host name or an IP address), by the same rules as `nameMatched`.
+    public func leafMatches(name: String) -> Bool {
+        guard let leaf = chain.first, let certificate = try? Certificate(der: leaf) else { return false }
+        return certificate.matches(name: name)
+    }
+}
+
+/// What a client checks of the server's certificate, and whether that may fail the handshake.
+public enum TLSVerification: Sendable, Equatable {
+    /// The certificate never fails the handshake; chain and name are checked and the outcome is in the evidence.
+    /// - name: the host name or IP address to look for in the leaf; nil: none.
+    case record(name: String?)
+    /// The handshake fails unless the chain is valid and the leaf carries this host name or IP address.
+    case require(name: String)
+}
+
+/// The user inbound event that `TLSHandler` fires when its handshake is complete, before any byte of content.
+public struct TLSHandshakeCompleted: Sendable {
+    /// What the handshake proved.
+    public var evidence: PeerEvidence
+}
