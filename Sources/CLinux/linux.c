@@ -7,8 +7,10 @@
 #include <grp.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -117,3 +119,16 @@ int zegel_reap(int pid) {
 }
 
 void zegel_zero(void *bytes, size_t count) { explicit_bzero(bytes, count); }
+
+void zegel_random(void *bytes, size_t count) {
+    unsigned char *next = bytes;
+    while (count > 0) {
+        ssize_t got = getrandom(next, count, 0);
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            abort();
+        }
+        next += got;
+        count -= (size_t)got;
+    }
+}

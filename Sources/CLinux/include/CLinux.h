@@ -47,4 +47,7 @@ int zegel_reap(int pid);
 
 /* Zeroes memory in a way that no optimiser removes. */
 void zegel_zero(void *bytes, size_t count);
+
+/* Random bytes of the kernel. A system that has none to give must not go on: the process ends. */
+void zegel_random(void *bytes, size_t count);
 #endif

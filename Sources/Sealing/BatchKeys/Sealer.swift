@@ -1,0 +1,172 @@
+// The side that seals: edges, and workers for the notifications they write. It holds public region keys and, per tenant,
+// purpose and epoch, the present position of one ratchet. What was sealed before is out of its reach: whoever takes the
+// process over finds K_{i+1}, never K_i. A key service is never called.
+
+import Crypto
+import Foundation
+import Synchronization
+
+/// Makes and wraps message keys.
+public final class Sealer: Sendable {
+    /// How long, and for how many messages, a batch key is used.
+    public struct Limits: Sendable {
+        /// Longest life of a batch key.
+        public var age: Duration = .seconds(300)
+        /// Messages a batch key wraps, 1 … `BatchKeyLimits.maximumMessages`.
+        public var messages: Int32 = 1024
+        /// Batch keys in use at once (tenants × purposes); the one used longest ago goes first.
+        public var batchKeys: Int = 8192
+        /// Records that may wait for their commit.
+        public var uncommitted: Int = 8192
+
+        /// Defaults: 5 minutes, 1024 messages, 8192 keys in use and 8192 waiting.
+        public init() {}
+    }
+
+    private struct Slot: Hashable {
+        var tenant: String
+        var purpose: KeyPurpose
+    }
+
+    private struct Batch {
+        var id: UUID
+        var epoch: Int32
+        var keySetVersion: Int64
+        var createdAt: Date
+        var usedAt: Date
+        var ratchet: Ratchet
+    }
+
+    private struct State {
+        var keySet: RegionKeySet
+        var batches: [Slot: Batch] = [:]
+        var uncommitted: [BatchKeyRecord] = []
+    }
+
+    private let state: Mutex<State>
+    private let limits: Limits
+    private let random: RandomSource
+
+    /// Starts with a verified key set.
+    public convenience init(keySet: RegionKeySet, limits: Limits = Limits()) {
+        self.init(keySet: keySet, limits: limits, random: .system)
+    }
+
+    init(keySet: RegionKeySet, limits: Limits, random: RandomSource) {
+        self.state = Mutex(State(keySet: keySet))
+        self.limits = limits
+        self.random = random
+    }
+
+    /// The version of the key set in use.
+    public var keySetVersion: Int64 { state.withLock { $0.keySet.version } }
+
+    /// Takes a newer key set into use; batch keys made under the old one are not used again. An older one is ignored.
+    public func replace(keySet: RegionKeySet) {
+        state.withLock { state in
+            guard keySet.version >= state.keySet.version else { return }
+            if keySet.version > state.keySet.version { state.batches.removeAll() }
+            state.keySet = keySet
+        }
+    }
+
+    /// Makes the message key of a context and wraps it under the next step of its batch key.
+    ///
+    /// A new batch key costs about 0.3 ms per region; its record then waits in `takeNewBatchKeys`.
+    ///
+    /// - Throws: `SealingError` when there is no usable region key for every region, or a bound is reached: the edge
+    ///   answers 451 then.
+    public func messageKey(
+        _ context: SealingContext, now: Date
+    ) throws(SealingError) -> (MessageKey, WrappedMessageKey) {
+        let slot = Slot(tenant: context.tenant, purpose: context.purpose)
+        let step = state.withLock {
+            state -> Result<(id: UUID, index: Int32, key: SymmetricKey), SealingError> in
+            do throws(SealingError) {
+                var batch = try usableBatch(slot, now: now, state: &state)
+                let index = batch.ratchet.index
+                let key = batch.ratchet.step()
+                batch.usedAt = now
+                state.batches[slot] = batch
+                return .success((batch.id, index, key))
+            } catch {
+                return .failure(error)
+            }
+        }
+        let (id, index, key) = try step.get()
+        return try WrappedMessageKey.make(
+            batchKeyID: id, index: index, wrappingKey: key, context: context, random: random)
+    }
+
+    /// The records made since the last call. They must be committed before, or in the same transaction as, the first
+    /// row that uses them; a transaction that fails hands them back with `returnUncommitted`.
+    public func takeNewBatchKeys() -> [BatchKeyRecord] {
+        state.withLock { state in
+            defer { state.uncommitted = [] }
+            return state.uncommitted
+        }
+    }
+
+    /// Puts records of a failed transaction back in front of those that wait.
+    public func returnUncommitted(_ records: [BatchKeyRecord]) {
+        state.withLock { $0.uncommitted = records + $0.uncommitted }
+    }
+
+    /// Erases batch keys whose time is over. Call it about once a minute: a tenant that sends nothing more should not
+    /// leave its last ratchet in memory.
+    public func eraseExpired(now: Date) {
+        state.withLock { state in
+            state.batches = state.batches.filter { isAlive($0.value, now: now) }
+        }
+    }
+
+    private func isAlive(_ batch: Batch, now: Date) -> Bool {
+        let age = now.timeIntervalSince(batch.createdAt)
+        // A clock that stepped back far ends the batch too.
+        return age < limits.age.timeInterval && age > -limits.age.timeInterval
+    }
+
+    private func usableBatch(_ slot: Slot, now: Date, state: inout State) throws(SealingError) -> Batch {
+        let (epoch, keys) = try state.keySet.wrappingKeys(slot.purpose, at: now)
+        let most = min(max(1, limits.messages), BatchKeyLimits.maximumMessages)
+        // Taken out, so that the ratchet has one owner while it steps.
+        if let batch = state.batches.removeValue(forKey: slot), batch.epoch == epoch,
+            batch.keySetVersion == state.keySet.version, batch.ratchet.index < most, isAlive(batch, now: now)
+        {
+            return batch
+        }
+        guard state.uncommitted.count < limits.uncommitted else {
+            throw .limitReached("batch keys that wait for their commit")
+        }
+        let context = BatchKeyContext(
+            id: UUIDv7.make(at: now), tenant: slot.tenant, purpose: slot.purpose, epoch: epoch)
+        let secret = random.secret(32)
+        var entries: [WrappedBatchKey] = []
+        for key in keys {
+            guard let entry = try? WrappedBatchKey.wrap(secret, context: context, for: key) else {
+                throw .noUsableKey(slot.purpose, epoch: epoch)
+            }
+            entries.append(entry)
+        }
+        state.uncommitted.append(
+            BatchKeyRecord(
+                id: context.id, tenant: context.tenant, purpose: context.purpose, epoch: epoch,
+                createdAt: now,
+                wrapped: BatchKeyRecord.encode(entries)))
+        if state.batches.count >= limits.batchKeys,
+            let oldest = state.batches.min(by: { $0.value.usedAt < $1.value.usedAt })?.key
+        {
+            state.batches.removeValue(forKey: oldest)
+        }
+        return Batch(
+            id: context.id, epoch: epoch, keySetVersion: state.keySet.version, createdAt: now, usedAt: now,
+            ratchet: Ratchet(batchKeyID: context.id, chain: secret))
+    }
+}
+
+extension Duration {
+    /// Seconds as Foundation counts them.
+    var timeInterval: TimeInterval {
+        Double(components.seconds) + Double(components.attoseconds) * 1e-18
+    }
+}
