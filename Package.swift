@@ -65,8 +65,9 @@ let package = Package(
         .target(
             name: "Observability",
             dependencies: nio + [
-                "CLinux", logging, metrics, lifecycle,
+                "CLinux", "Settings", logging, metrics, lifecycle, arguments,
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
             ], swiftSettings: strict),
 
         // What a ruleset demands, all SQL, envelope encryption.
@@ -100,7 +101,8 @@ let package = Package(
             name: "API",
             dependencies: nio + [
                 "TLS", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
-                .product(name: "Hummingbird", package: "hummingbird"), logging, metrics, lifecycle,
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"), logging, metrics, lifecycle,
             ], swiftSettings: strict),
         .target(
             name: "Cluster",
