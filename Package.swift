@@ -82,7 +82,7 @@ let package = Package(
             swiftSettings: strict),
 
         // Judgement of a recipient host.
-        .target(name: "SmartTLS", dependencies: ["TLS", "DNS", "Policy"], swiftSettings: strict),
+        .target(name: "SmartTLS", dependencies: ["TLS", "DNS", "Policy", crypto], swiftSettings: strict),
 
         // Roles.
         .target(

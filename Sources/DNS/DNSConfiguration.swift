@@ -1,5 +1,4 @@
 // What a resolver is told at its start: whom to ask, what to trust, and its limits.
-import Foundation
 
 /// The settings of one resolver. Every limit has a default that suits one node.
 public struct DNSConfiguration: Sendable, Hashable {
@@ -27,22 +26,6 @@ public struct DNSConfiguration: Sendable, Hashable {
             self.port = port
         }
 
-        /// Reads `addr` or `addr@port`.
-        public init(_ text: String) throws(DNSConfigurationError) {
-            let parts = text.split(separator: "@", omittingEmptySubsequences: false)
-            guard let first = parts.first, let address = IPAddress(String(first)), parts.count <= 2 else {
-                throw DNSConfigurationError(reason: "'\(text)' is not addr@port, as in 192.0.2.53@53")
-            }
-            guard parts.count == 2 else {
-                self.init(address: address)
-                return
-            }
-            guard let port = UInt16(parts[1]), port > 0 else {
-                throw DNSConfigurationError(reason: "'\(parts[1])' is no port number of 1 to 65535")
-            }
-            self.init(address: address, port: port)
-        }
-
         /// `addr@port`.
         public var description: String { "\(address)@\(port)" }
     }
@@ -64,15 +47,6 @@ public struct DNSConfiguration: Sendable, Hashable {
     public init(forwarders: [Forwarder] = [], trustAnchor: TrustAnchor = .root) {
         self.forwarders = forwarders
         self.trustAnchor = trustAnchor
-    }
-
-    /// Reads the setting `dns.forwarders`: `addr@port,…`; empty text is no forwarder.
-    public static func forwarders(_ list: String) throws(DNSConfigurationError) -> [Forwarder] {
-        var forwarders: [Forwarder] = []
-        for item in list.split(separator: ",") {
-            forwarders.append(try Forwarder(item.trimmingCharacters(in: .whitespaces)))
-        }
-        return forwarders
     }
 }
 

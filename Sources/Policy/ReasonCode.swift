@@ -23,7 +23,7 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let certificateHostMismatch = ReasonCode("certificate-host-mismatch")
     /// The certificate has expired, or is not valid yet.
     public static let certificateExpired = ReasonCode("certificate-expired")
-    /// The certificate leads to no trusted root.
+    /// The certificate leads to no trusted root; a self-signed one too, which the findings tell apart.
     public static let certificateNotTrusted = ReasonCode("certificate-not-trusted")
     /// TLS failed for another reason.
     public static let validationFailure = ReasonCode("validation-failure")
@@ -44,8 +44,6 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let noCommonCipher = ReasonCode("no-common-cipher")
     /// The name of the host came from unsigned DNS.
     public static let nameUnproven = ReasonCode("name-unproven")
-    /// The certificate is signed by itself.
-    public static let certificateSelfSigned = ReasonCode("certificate-self-signed")
     /// The handshake broke off.
     public static let tlsHandshakeFailed = ReasonCode("tls-handshake-failed")
     /// The message was taken in under a ruleset that this node does not know.

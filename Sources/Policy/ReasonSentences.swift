@@ -86,11 +86,6 @@ extension ReasonCode {
             "The name of the recipient's mail server comes from unsigned DNS (no DNSSEC) and is therefore not proven."
         ),
         (
-            .certificateSelfSigned,
-            "De mailserver van de ontvanger gebruikt een certificaat dat door hemzelf is ondertekend.",
-            "The recipient's mail server uses a certificate that it signed itself."
-        ),
-        (
             .tlsHandshakeFailed,
             "Er kwam geen versleutelde verbinding met de mailserver van de ontvanger tot stand.",
             "No encrypted connection to the recipient's mail server could be set up."

@@ -9,7 +9,9 @@ public enum ProtocolFloor: String, Sendable, Hashable, Codable, Comparable, Case
     case tls13 = "TLSv1.3"
 
     /// Older is less.
-    public static func < (left: ProtocolFloor, right: ProtocolFloor) -> Bool { left.rawValue < right.rawValue }
+    public static func < (left: ProtocolFloor, right: ProtocolFloor) -> Bool {
+        left.rawValue < right.rawValue
+    }
 }
 
 /// How the recipient's server must prove who it is. A later case is stricter.

@@ -31,7 +31,9 @@ import Testing
 
     @Test func `codes are lower-case words joined with a hyphen`() throws {
         for code in try declared() {
-            #expect(code.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || $0 == 45 }, "\(code)")
+            #expect(
+                code.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) || $0 == 45 },
+                "\(code)")
         }
     }
 

@@ -45,7 +45,8 @@ import Testing
                         for unproven in [false, true] {
                             all.append(
                                 Ruleset(
-                                    name: "r\(all.count)", version: 1, requiresTLS: tls, minimumVersion: floor,
+                                    name: "r\(all.count)", version: 1, requiresTLS: tls,
+                                    minimumVersion: floor,
                                     requiresForwardSecrecy: secrecy, authentication: demand,
                                     acceptsUnprovenName: unproven))
                         }

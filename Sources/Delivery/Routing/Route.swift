@@ -1,0 +1,132 @@
+// Where mail for a domain goes: the hosts to try in order, each with its addresses and with what DNSSEC said at
+// every step, or why there is none. Connecting and judging are left to the session and to SmartTLS.
+import DNS
+import Policy
+import SMTP
+import SmartTLS
+
+/// One address of a host.
+public struct RouteAddress: Sendable, Hashable {
+    /// The address.
+    public let address: IPAddress
+    /// What DNSSEC said of the answer it came from (RFC 7672 §2.2: DANE needs it to be secure).
+    public let security: DNSSecurity
+
+    /// Takes an address and the security of its answer.
+    public init(_ address: IPAddress, _ security: DNSSecurity) {
+        self.address = address
+        self.security = security
+    }
+}
+
+/// One host that takes mail for a domain, with at least one address.
+public struct RouteHost: Sendable, Hashable {
+    /// The host's name, or its address in text where an operator routed to an address.
+    public let name: String
+    /// The name that its certificate must carry: the host's, or the recipient domain's where it has no name.
+    public let referenceName: String
+    /// How that name became known.
+    public let provenance: NameProvenance
+    /// The port; nil means the configured one (`delivery.port`).
+    public let port: Int?
+    /// The preference of the MX record; lower is tried first.
+    public let preference: UInt16
+    /// At most `RouteLimits.addresses`, in the order in which to try them.
+    public internal(set) var addresses: [RouteAddress]
+    /// The name that TLSA records are looked up at when it differs: the end of the CNAME chain of `name`.
+    public let canonicalName: String
+}
+
+/// Why a host of a domain cannot be tried now.
+public struct RouteGap: Sendable, Hashable {
+    /// The host's name.
+    public let host: String
+    /// What the lookup of its addresses ended in.
+    public let failure: DNSFailure
+}
+
+/// The hosts that take mail for a domain.
+public struct Route: Sendable, Hashable {
+    /// How the hosts became known.
+    public enum Origin: String, Sendable, Hashable {
+        /// An operator's static route.
+        case configured
+        /// MX records.
+        case mx
+        /// The domain has no MX record and is its own host (RFC 5321 §5.1).
+        case implicitMX
+    }
+
+    /// The recipient domain.
+    public let domain: String
+    /// How the hosts became known.
+    public let origin: Origin
+    /// What DNSSEC said of the MX records or of their absence; configured routes count as secure.
+    public let security: DNSSecurity
+    /// In the order in which to try them; never empty.
+    public internal(set) var hosts: [RouteHost]
+    /// Hosts left out because their addresses could not be looked up now.
+    public let gaps: [RouteGap]
+
+    /// A random order among hosts of equal preference (RFC 5321 §5.1) and among addresses of one family.
+    func shuffled(using generator: inout any RandomNumberGenerator & Sendable) -> Route {
+        var route = self
+        var groups: [UInt16: [RouteHost]] = Dictionary(grouping: hosts, by: \.preference)
+        route.hosts = groups.keys.sorted().flatMap { preference -> [RouteHost] in
+            let group = groups.removeValue(forKey: preference) ?? []
+            return group.count < 2 ? group : group.shuffled(using: &generator)
+        }
+        for index in route.hosts.indices where route.hosts[index].addresses.count > 1 {
+            let shuffled = route.hosts[index].addresses.shuffled(using: &generator)
+            route.hosts[index].addresses = RouteHost.alternating(shuffled)
+        }
+        return route
+    }
+}
+
+extension RouteHost {
+    /// IPv6 first and then turn by turn, so that a family that is broken costs one attempt and not all of them.
+    static func alternating(_ addresses: [RouteAddress]) -> [RouteAddress] {
+        let six = addresses.filter(\.address.isIPv6)
+        let four = addresses.filter { !$0.address.isIPv6 }
+        return (0..<max(six.count, four.count)).flatMap { index in
+            [six, four].compactMap { index < $0.count ? $0[index] : nil }
+        }
+    }
+}
+
+/// Why there is no route.
+public struct RoutingFailure: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The reason for people and events.
+    public let reason: ReasonCode
+    /// The status for the notification: class 4 may be tried again, class 5 is final (RFC 3463).
+    public let status: EnhancedStatusCode
+    /// What was looked up and what came of it. Names domains, never persons.
+    public let detail: String
+
+    /// Whether another attempt may end otherwise.
+    public var isTemporary: Bool { status.statusClass == 4 }
+
+    /// Status, reason and detail.
+    public var description: String { "\(status) \(reason): \(detail)" }
+
+    static func temporary(_ failure: DNSFailure) -> RoutingFailure {
+        RoutingFailure(
+            reason: failure.code == .bogus ? .dnssecInvalid : .dnsFailure,
+            status: EnhancedStatusCode(4, 4, 3), detail: failure.description)
+    }
+}
+
+/// The bounds of one route (law 9).
+public enum RouteLimits {
+    /// Hosts of one domain that are looked up and tried.
+    public static let hosts = 10
+    /// Addresses of one host that are tried.
+    public static let addresses = 6
+    /// Routes kept at once.
+    static let cached = 10_000
+    /// The longest that a route is kept, whatever its TTL says.
+    static let longest: Duration = .seconds(3600)
+    /// The longest that the absence of a route is kept.
+    static let longestAbsence: Duration = .seconds(300)
+}

@@ -1,0 +1,105 @@
+// The door to routing: static routes first, then DNS; each domain is looked up once at a time, and what came of it
+// is kept for its TTL within bounds.
+import DNS
+import Policy
+import SMTP
+import Settings
+
+/// Finds the hosts that take mail for a domain.
+public actor Router {
+    private struct Kept {
+        let outcome: Result<Route, RoutingFailure>
+        let until: ContinuousClock.Instant
+    }
+
+    private let lookup: RouteLookup
+    private let staticRoutes: [String: HostPort]
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private var generator: any RandomNumberGenerator & Sendable
+    private var kept: [String: Kept] = [:]
+    private var underWay: [String: Task<RouteLookup.Result, Never>] = [:]
+
+    /// Sets up routing.
+    ///
+    /// - Parameters:
+    ///   - resolver: answers the lookups.
+    ///   - staticRoutes: `delivery.routes`; they win over DNS.
+    ///   - ownName: `delivery.hostname`, by which a loop to this host is seen.
+    ///   - generator: decides the order among equals.
+    ///   - now: the clock by which TTLs run out.
+    public init(
+        resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], ownName: String? = nil,
+        generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
+    ) {
+        self.lookup = RouteLookup(resolver: resolver, ownName: ownName.flatMap { try? DomainName($0) })
+        self.staticRoutes = Dictionary(staticRoutes.map { ($0.domain, $0.target) }, uniquingKeysWith: { $1 })
+        self.generator = generator
+        self.now = now
+    }
+
+    /// The hosts to try, in order; a new random order among equals each time.
+    ///
+    /// - Parameter domain: the recipient domain in lower-case A-labels (`MailDomain.lane`), or an address literal.
+    /// - Throws: `RoutingFailure`, temporary when a lookup failed, final when DNS says that there is no way.
+    public func route(to domain: String) async throws(RoutingFailure) -> Route {
+        if let entry = kept[domain], entry.until > now() {
+            return try entry.outcome.get().shuffled(using: &generator)
+        }
+        let result = try await find(domain)
+        return try result.outcome.get().shuffled(using: &generator)
+    }
+
+    private func find(_ domain: String) async throws(RoutingFailure) -> RouteLookup.Result {
+        if let task = underWay[domain] { return await task.value }
+        let lookup = lookup
+        let task: Task<RouteLookup.Result, Never>
+        if let target = staticRoutes[domain] {
+            task = Task { await lookup.route(to: domain, through: target.host, port: target.port) }
+        } else {
+            let name = try Router.name(of: domain)
+            task = Task { await lookup.route(to: name) }
+        }
+        underWay[domain] = task
+        let result = await task.value
+        underWay[domain] = nil
+        keep(result, for: domain)
+        return result
+    }
+
+    private func keep(_ result: RouteLookup.Result, for domain: String) {
+        guard let ttl = result.ttl, ttl > 0 else {
+            kept[domain] = nil
+            return
+        }
+        var longest = RouteLimits.longestAbsence
+        if case .success = result.outcome { longest = RouteLimits.longest }
+        let time = now()
+        if kept.count >= RouteLimits.cached, kept[domain] == nil { makeRoom(at: time) }
+        kept[domain] = Kept(outcome: result.outcome, until: time + min(.seconds(Int64(ttl)), longest))
+    }
+
+    /// Drops what has run out, and if that is too little the tenth that runs out first.
+    private func makeRoom(at time: ContinuousClock.Instant) {
+        kept = kept.filter { $0.value.until > time }
+        let surplus = kept.count - RouteLimits.cached * 9 / 10
+        guard surplus > 0 else { return }
+        for (domain, _) in kept.sorted(by: { $0.value.until < $1.value.until }).prefix(surplus) {
+            kept[domain] = nil
+        }
+    }
+
+    private static func name(of domain: String) throws(RoutingFailure) -> DomainName {
+        guard !domain.hasPrefix("[") else {
+            throw RoutingFailure(
+                reason: .addressLiteral, status: EnhancedStatusCode(5, 1, 2),
+                detail: "the recipient's domain is an address literal")
+        }
+        guard let name = try? DomainName(domain), name.isHostName else {
+            throw RoutingFailure(
+                reason: .domainInvalid, status: EnhancedStatusCode(5, 1, 2),
+                detail: "the recipient's domain is no domain name")
+        }
+        return name
+    }
+}

@@ -1,0 +1,81 @@
+// The closed vocabulary in which a recipient host is described. Instruments (the handshake that carries the mail,
+// later a scan) produce findings; `Verdict` judges nothing else. A finding is a fact, good or bad: whether it
+// matters is the ruleset's question.
+
+/// One fact about a recipient host and the connection to it.
+public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparable {
+    // Whether there is TLS at all.
+
+    /// The server does not offer STARTTLS.
+    case starttlsNotOffered = "starttls-not-offered"
+    /// The server offers STARTTLS and then answers the command with an error.
+    case starttlsRejected = "starttls-rejected"
+    /// The server has no protocol version in common with us.
+    case noCommonVersion = "no-common-version"
+    /// The handshake broke off for another reason.
+    case handshakeFailed = "handshake-failed"
+
+    // The connection.
+
+    /// TLS 1.0 (RFC 8996: must not be used).
+    case tls10 = "tls-1.0"
+    /// TLS 1.1 (RFC 8996: must not be used).
+    case tls11 = "tls-1.1"
+    /// TLS 1.2.
+    case tls12 = "tls-1.2"
+    /// TLS 1.3.
+    case tls13 = "tls-1.3"
+    /// The key exchange is ephemeral.
+    case forwardSecrecy = "forward-secrecy"
+    /// The key exchange is not ephemeral.
+    case noForwardSecrecy = "no-forward-secrecy"
+
+    // The certificate chain.
+
+    /// The chain leads to a trusted root and every check passed.
+    case chainTrusted = "chain-trusted"
+    /// No certificate was presented.
+    case noCertificate = "no-certificate"
+    /// The certificate is its own issuer.
+    case selfSigned = "self-signed"
+    /// The chain ends in a root that is not trusted.
+    case untrustedRoot = "untrusted-root"
+    /// The issuer of the certificate was not presented and is not known.
+    case missingIntermediate = "missing-intermediate"
+    /// A signature in the chain does not hold.
+    case badSignature = "bad-signature"
+    /// Revoked by its issuer.
+    case revoked
+    /// Past its last day.
+    case expired
+    /// Before its first day.
+    case notYetValid = "not-yet-valid"
+    /// A key or digest that is too weak.
+    case weakCertificate = "weak-certificate"
+    /// Not a certificate for a server.
+    case wrongPurpose = "wrong-purpose"
+    /// Another fault of the chain.
+    case chainInvalid = "chain-invalid"
+
+    // The name.
+
+    /// The certificate carries the name of the host.
+    case nameMatches = "name-matches"
+    /// The certificate does not carry the name of the host.
+    case nameMismatch = "name-mismatch"
+    /// The name of the host is configured, or came from DNS with a secure answer.
+    case nameProven = "name-proven"
+    /// The name of the host came from unsigned DNS, so whoever forges DNS chooses it.
+    case nameUnproven = "name-unproven"
+
+    /// The order of this list, which is the order of a report.
+    public static func < (left: Finding, right: Finding) -> Bool { left.rank < right.rank }
+
+    private var rank: Int { Finding.allCases.firstIndex(of: self) ?? 0 }
+
+    /// The faults of a chain, gravest first: the first that is found names the reason.
+    static let chainFaults: [Finding] = [
+        .noCertificate, .revoked, .badSignature, .selfSigned, .untrustedRoot, .missingIntermediate, .expired,
+        .notYetValid, .weakCertificate, .wrongPurpose, .chainInvalid,
+    ]
+}

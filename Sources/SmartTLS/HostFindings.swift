@@ -1,0 +1,145 @@
+// What was found on one host by looking at one connection: the findings, sorted, and the parameters they rest on.
+// A value that can be stored and judged again later with the same result.
+import Crypto
+import TLS
+
+/// How the name of the host became known, on which a match of certificate and name is worth more or less.
+public enum NameProvenance: String, Sendable, Hashable, Codable {
+    /// An operator configured it, or DNS gave it in a DNSSEC-secure answer.
+    case proven
+    /// It came from an answer that is not signed.
+    case unproven
+}
+
+/// How an attempt at TLS ended without a connection.
+public enum TLSAbsence: Sendable, Hashable {
+    /// STARTTLS is not among the extensions of the server.
+    case notOffered
+    /// The server answered the STARTTLS command with an error.
+    case rejected
+    /// There is no protocol version that both sides allow.
+    case noCommonVersion
+    /// The handshake failed; the reason is kept for the evidence.
+    case handshakeFailed(String)
+
+    /// What OpenSSL's failure of a handshake says of the server.
+    public init(_ error: TLSError) {
+        self = error.code == .protocolVersion ? .noCommonVersion : .handshakeFailed(error.description)
+    }
+}
+
+/// The parameters of a connection that findings rest on, as they go into events.
+public struct EvidenceSummary: Sendable, Hashable, Codable {
+    /// The name that the certificate was held against.
+    public var host: String
+    /// `TLSv1.3`, or nil without TLS.
+    public var tlsVersion: String?
+    /// The suite by its IANA name.
+    public var cipherSuite: String?
+    /// The group of the key exchange.
+    public var keyExchangeGroup: String?
+    /// How the server signed the handshake.
+    public var signatureAlgorithm: String?
+    /// How many certificates were presented.
+    public var chainLength: Int?
+    /// SHA-256 of the leaf certificate in hexadecimal.
+    public var certificateDigest: String?
+    /// Why there is no TLS or what is wrong with the chain, in the library's words.
+    public var detail: String?
+
+    /// Only the host is known yet.
+    public init(host: String) {
+        self.host = host
+    }
+}
+
+/// The findings on one host, and what they rest on.
+public struct HostFindings: Sendable, Hashable, Codable {
+    /// Sorted, without doubles.
+    public let findings: [Finding]
+    /// The parameters they rest on.
+    public let evidence: EvidenceSummary
+
+    /// Takes findings as they are, sorted here.
+    public init(_ findings: Set<Finding>, evidence: EvidenceSummary) {
+        self.findings = findings.sorted()
+        self.evidence = evidence
+    }
+
+    /// Reads a completed handshake.
+    ///
+    /// - Parameters:
+    ///   - peer: what the handshake showed; its chain was checked against the configured roots.
+    ///   - host: the reference identity, looked for in the leaf (subject alternative names only).
+    ///   - name: how that identity became known.
+    public init(evidence peer: PeerEvidence, host: String, name: NameProvenance) {
+        var findings: Set<Finding> = [name == .proven ? .nameProven : .nameUnproven]
+        switch peer.version {
+        case .tls10: findings.insert(.tls10)
+        case .tls11: findings.insert(.tls11)
+        case .tls12: findings.insert(.tls12)
+        case .tls13: findings.insert(.tls13)
+        }
+        findings.insert(peer.isForwardSecret ? .forwardSecrecy : .noForwardSecrecy)
+        let matches = peer.serverName == host ? peer.nameMatched ?? false : peer.leafMatches(name: host)
+        findings.insert(matches ? .nameMatches : .nameMismatch)
+        var summary = EvidenceSummary(host: host)
+        switch peer.verification {
+        case .valid: findings.insert(.chainTrusted)
+        case .notPresented: findings.insert(.noCertificate)
+        case .failed(let faults):
+            for fault in faults { findings.insert(HostFindings.finding(of: fault.kind)) }
+            summary.detail = faults.map(\.description).joined(separator: "; ")
+        }
+        summary.tlsVersion = peer.version.description
+        summary.cipherSuite = peer.cipherSuite
+        summary.keyExchangeGroup = peer.keyExchangeGroup
+        summary.signatureAlgorithm = peer.signatureAlgorithm
+        summary.chainLength = peer.chain.count
+        summary.certificateDigest = peer.chain.first.map(HostFindings.digest)
+        self.init(findings, evidence: summary)
+    }
+
+    /// Reads the absence of TLS.
+    ///
+    /// - Parameters:
+    ///   - absence: how it came that there is none.
+    ///   - host: the name of the host.
+    ///   - name: how that name became known.
+    public init(absence: TLSAbsence, host: String, name: NameProvenance) {
+        var summary = EvidenceSummary(host: host)
+        var findings: Set<Finding> = [name == .proven ? .nameProven : .nameUnproven]
+        switch absence {
+        case .notOffered: findings.insert(.starttlsNotOffered)
+        case .rejected: findings.insert(.starttlsRejected)
+        case .noCommonVersion: findings.insert(.noCommonVersion)
+        case .handshakeFailed(let reason):
+            findings.insert(.handshakeFailed)
+            summary.detail = reason
+        }
+        self.init(findings, evidence: summary)
+    }
+
+    private static func finding(of kind: ChainFault.Kind) -> Finding {
+        switch kind {
+        case .selfSigned: .selfSigned
+        case .selfSignedInChain, .unknownIssuer: .untrustedRoot
+        case .missingIntermediate: .missingIntermediate
+        case .badSignature: .badSignature
+        case .revoked: .revoked
+        case .expired: .expired
+        case .notYetValid: .notYetValid
+        case .weak: .weakCertificate
+        case .wrongPurpose: .wrongPurpose
+        case .wrongName: .nameMismatch
+        case .other: .chainInvalid
+        }
+    }
+
+    private static func digest(_ certificate: [UInt8]) -> String {
+        SHA256.hash(data: certificate).map { byte in
+            let digits = String(byte, radix: 16)
+            return digits.count == 1 ? "0" + digits : digits
+        }.joined()
+    }
+}
