@@ -110,6 +110,7 @@ let package = Package(
                 "CLinux", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), logging, lifecycle,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ], swiftSettings: strict),
 
         // Executables: parse arguments, read configuration, run services.

@@ -101,12 +101,12 @@ public struct PostgresInstance: Sendable {
         }
     }
 
+    /// Makes the data folder beside its place and moves it there when it is whole.
     private func create() async throws(ClusterError) {
-        // A folder that an interrupted initdb left has no PG_VERSION yet but may not be empty.
-        let left = (try? FileManager.default.contentsOfDirectory(atPath: layout.data)) ?? []
-        guard left.isEmpty else {
-            throw ClusterError(.state, "\(layout.data) is neither empty nor a PostgreSQL data folder")
-        }
+        let files = FileManager.default
+        let unfinished = layout.data + ".new"
+        try? files.removeItem(atPath: unfinished)
+        try ClusterFiles.folder(unfinished, mode: 0o700, owner: user)
         let password = try ClusterFiles.keptSecret(layout.password(of: Self.superuser))
         // In a file of its own that the server's user can read, and only as long as initdb needs it.
         let handover = layout.postgresSocket + "/initdb.password"
@@ -116,18 +116,14 @@ public struct PostgresInstance: Sendable {
         var child = ChildSpecification(
             programs + "/initdb",
             [
-                "-D", layout.data, "--username", Self.superuser, "--pwfile", handover, "--data-checksums",
+                "-D", unfinished, "--username", Self.superuser, "--pwfile", handover, "--data-checksums",
                 "--encoding", "UTF8", "--locale", "C.UTF-8", "--auth", "scram-sha-256", "--no-instructions",
             ], output: .captured)
         child.user = user
-        do {
-            try await ChildProcess.run(child, limit: .seconds(60))
-        } catch {
-            // So that the next try finds an empty folder again.
-            for entry in (try? FileManager.default.contentsOfDirectory(atPath: layout.data)) ?? [] {
-                try? FileManager.default.removeItem(atPath: layout.data + "/" + entry)
-            }
-            throw error
+        try await ChildProcess.run(child, limit: .seconds(60))
+        rmdir(layout.data)
+        guard rename(unfinished, layout.data) == 0 else {
+            throw ClusterError(.state, "\(layout.data) is neither empty nor a PostgreSQL data folder")
         }
     }
 

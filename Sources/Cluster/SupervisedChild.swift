@@ -23,6 +23,7 @@ public struct SupervisedProgram: Sendable {
 /// One supervised child.
 public final class SupervisedChild: Sendable {
     private enum Event: Sendable {
+        case start
         case exited(ChildExit)
         case timeCame
         case stop
@@ -32,6 +33,8 @@ public final class SupervisedChild: Sendable {
         var pid: Int32?
         var starts = 0
         var lastExit: ChildExit?
+        var isFinished = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
     /// What it runs.
@@ -58,17 +61,37 @@ public final class SupervisedChild: Sendable {
     /// How it ended last.
     public var lastExit: ChildExit? { visible.withLock { $0.lastExit } }
 
-    /// Asks it to end for good; ``run()`` returns when it has.
-    public func stop() { feed.yield(.stop) }
+    /// Asks ``run()`` to start it.
+    public func start() { feed.yield(.start) }
 
-    /// Keeps it alive until ``stop()``.
+    /// Ends it for good and returns when it has ended.
+    public func stop() async {
+        feed.yield(.stop)
+        await withCheckedContinuation { continuation in
+            let isFinished = visible.withLock { state in
+                if !state.isFinished { state.waiters.append(continuation) }
+                return state.isFinished
+            }
+            if isFinished { continuation.resume() }
+        }
+    }
+
+    /// From ``start()`` on, keeps it alive until ``stop()``.
     public func run() async {
+        defer {
+            let waiters = visible.withLock { state in
+                state.isFinished = true
+                defer { state.waiters = [] }
+                return state.waiters
+            }
+            for waiter in waiters { waiter.resume() }
+        }
         let epoch = ContinuousClock.now
         func now() -> Duration { ContinuousClock.now - epoch }
         await withDiscardingTaskGroup { group in
             var state = ChildState()
             var process: ChildProcess?
-            var action = state.start()
+            var action = ChildState.Action.none
             var incoming = events.makeAsyncIterator()
             while true {
                 switch action {
@@ -99,6 +122,8 @@ public final class SupervisedChild: Sendable {
                     return
                 }
                 switch await incoming.next() {
+                case .start:
+                    action = state.start()
                 case .exited(let exit):
                     show(pid: nil, exit: exit)
                     action = state.exited(at: now())
@@ -114,6 +139,8 @@ public final class SupervisedChild: Sendable {
                 case .stop:
                     action = state.stop(at: now(), grace: program.grace)
                 case nil:
+                    // Cancelled: nobody is left to keep it alive.
+                    process?.send(signal: program.forceSignal)
                     action = .finish
                 }
             }

@@ -16,9 +16,15 @@ public final class SupervisorLock: Sendable {
         guard descriptor >= 0 else {
             throw ClusterError(.environment, "cannot open \(path): \(String(cString: strerror(errno)))")
         }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            close(descriptor)
-            return nil
+        // Somebody who only looks (`holder`) has it for a moment.
+        var tries = 20
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            tries -= 1
+            guard tries > 0 else {
+                close(descriptor)
+                return nil
+            }
+            usleep(5_000)
         }
         let text = "\(getpid())\n"
         ftruncate(descriptor, 0)
