@@ -124,7 +124,7 @@ let package = Package(
             name: "zegel-api", dependencies: ["API", "Settings", "Observability", arguments, lifecycle],
             swiftSettings: strict),
         .executableTarget(
-            name: "zegel", dependencies: ["Cluster", "Settings", "Observability", arguments, lifecycle],
+            name: "zegel", dependencies: ["Cluster", "Settings", "Observability", arguments, logging, lifecycle],
             swiftSettings: strict),
 
         // Tests.

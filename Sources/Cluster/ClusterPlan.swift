@@ -145,6 +145,22 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
             ruleset: ruleset, settings: request.settings ?? before?.settings ?? [], regions: [region])
     }
 
+    /// Gives every port another number, or the same.
+    /// - Parameter replacement: called with a port and what it is for.
+    public mutating func replacePorts(
+        _ replacement: (_ port: Int, _ use: String) throws(ClusterError) -> Int
+    ) throws(ClusterError) {
+        for region in regions.indices {
+            regions[region].postgresPort = try replacement(regions[region].postgresPort, "PostgreSQL")
+            for node in regions[region].nodes.indices {
+                for (use, port) in regions[region].nodes[node].ports.sorted(by: { $0.key < $1.key }) {
+                    let name = regions[region].nodes[node].name
+                    regions[region].nodes[node].ports[use] = try replacement(port, "\(name) \(use)")
+                }
+            }
+        }
+    }
+
     /// The value that the plan's settings give `key`; the last one counts.
     public func setting(_ key: String) -> String? {
         settings.last { $0.hasPrefix(key + "=") }.map { String($0.dropFirst(key.count + 1)) }

@@ -43,7 +43,8 @@ public struct LocalSupervisor: Sendable {
 
     private func runLocked() async throws(ClusterError) {
         guard let plan = try ClusterPlan.load(layout.plan) else {
-            throw ClusterError(.state, "\(layout.plan) is not there: zegel local up --dir \(layout.directory)")
+            throw ClusterError(
+                .state, "\(layout.plan) is not there: zegel local up --dir \(layout.directory)")
         }
         let started = ContinuousClock.now
         let prepared = try await PreparedCluster(layout: layout, plan: plan) { report.send(.progress($0)) }
@@ -96,7 +97,9 @@ public struct LocalSupervisor: Sendable {
 
     // MARK: Up
 
-    private func start(_ children: [SupervisedChild], of prepared: PreparedCluster, deadline: ContinuousClock.Instant)
+    private func start(
+        _ children: [SupervisedChild], of prepared: PreparedCluster, deadline: ContinuousClock.Instant
+    )
         async throws(ClusterError)
     {
         func say(_ text: String) throws(ClusterError) {
@@ -120,7 +123,8 @@ public struct LocalSupervisor: Sendable {
         let probe = ReadinessProbe()
         for node in prepared.region.nodes {
             try await eventually(node.name, by: deadline, children: children) { () async -> String? in
-                let answer = await probe.ask(address: prepared.region.address, port: node.ports["metrics"] ?? 0)
+                let answer = await probe.ask(
+                    address: prepared.region.address, port: node.ports["metrics"] ?? 0)
                 return answer.isReady ? nil : answer.reason
             }
             try say("\(node.name) is ready")
@@ -136,7 +140,8 @@ public struct LocalSupervisor: Sendable {
         func failure(_ code: ClusterError.Code, _ what: String) -> ClusterError {
             let log = layout.log(of: child?.program.name ?? name)
             let tail = ClusterFiles.tail(log, lines: 5)
-            return ClusterError(code, "\(name) \(what)" + (tail.isEmpty ? "" : "; the end of \(log):\n\(tail)"))
+            return ClusterError(
+                code, "\(name) \(what)" + (tail.isEmpty ? "" : "; the end of \(log):\n\(tail)"))
         }
         var pause: Duration = .milliseconds(20)
         while true {
@@ -144,7 +149,8 @@ public struct LocalSupervisor: Sendable {
             // 78: its configuration is broken. No later start can be better.
             if child?.lastExit == .status(78) { throw failure(.process, "refuses its configuration") }
             if let child, child.starts >= 6, child.pid == nil {
-                throw failure(.process, "ends again and again (\(child.lastExit.map { "\($0)" } ?? "not started"))")
+                throw failure(
+                    .process, "ends again and again (\(child.lastExit.map { "\($0)" } ?? "not started"))")
             }
             if ContinuousClock.now >= deadline { throw failure(.timeout, "is not ready: \(reason)") }
             do { try await Task.sleep(for: pause) } catch { throw ClusterError(.process, "interrupted") }
@@ -157,7 +163,9 @@ public struct LocalSupervisor: Sendable {
     private func stop(_ children: [SupervisedChild]) async {
         for role in [NodeRole.edge, .worker, .api, .keyring, .postgres] {
             await withDiscardingTaskGroup { group in
-                for child in children where child.program.role == role { group.addTask { await child.stop() } }
+                for child in children where child.program.role == role {
+                    group.addTask { await child.stop() }
+                }
             }
             logger.info("stopped", metadata: ["role": "\(role.rawValue)"])
         }

@@ -32,7 +32,8 @@ public struct NodeConfiguration: Sendable {
         switch node.role {
         case .edge:
             entries += [
-                ("edge.listen", address("smtp")), ("edge.listen_tls", address("smtps")), ("edge.hostname", "localhost"),
+                ("edge.listen", address("smtp")), ("edge.listen_tls", address("smtps")),
+                ("edge.hostname", "localhost"),
                 ("edge.certificate", identity.certificate), ("edge.key", identity.key),
             ]
         case .worker:
@@ -40,7 +41,8 @@ public struct NodeConfiguration: Sendable {
             entries += [("dns.trust_anchor", "none")]
         case .api:
             entries += [
-                ("api.listen", address("https")), ("api.certificate", identity.certificate), ("api.key", identity.key),
+                ("api.listen", address("https")), ("api.certificate", identity.certificate),
+                ("api.key", identity.key),
                 ("keyring.socket", layout.keyringSocket(.api)), ("dns.trust_anchor", "none"),
             ]
         case .keyring, .postgres, .supervisor:
@@ -75,7 +77,8 @@ public struct NodeConfiguration: Sendable {
 
     /// A settings file; every value is a quoted scalar.
     static func yaml(_ entries: [Entry]) -> String {
-        var text = "# Written by zegel at every start. Give other values to `zegel local up --set key=value`.\n"
+        var text =
+            "# Written by zegel at every start. Give other values to `zegel local up --set key=value`.\n"
         for (key, value) in entries {
             var quoted = ""
             for scalar in value.unicodeScalars {

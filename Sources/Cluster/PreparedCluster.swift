@@ -21,10 +21,14 @@ struct PreparedCluster: Sendable {
     init(layout: ClusterLayout, plan: ClusterPlan, say: (String) -> Void) async throws(ClusterError) {
         self.layout = layout
         self.plan = plan
-        guard let region = plan.regions.first else { throw ClusterError(.state, "\(layout.plan) names no region") }
+        guard let region = plan.regions.first else {
+            throw ClusterError(.state, "\(layout.plan) names no region")
+        }
         self.region = region
 
-        for folder in [layout.secrets, layout.keyring, layout.config, layout.logs, layout.directory + "/nodes"] {
+        for folder in [
+            layout.secrets, layout.keyring, layout.config, layout.logs, layout.directory + "/nodes",
+        ] {
             try ClusterFiles.folder(folder, mode: 0o700)
         }
         for folder in [layout.certificates, layout.sockets] { try ClusterFiles.folder(folder, mode: 0o755) }
@@ -46,7 +50,9 @@ struct PreparedCluster: Sendable {
             addresses: [region.address])
         try NodeConfiguration(
             plan: plan, layout: layout, rootPublic: root.publicKey.rawRepresentation.base64EncodedString(),
-            databases: passwords.reduce(into: [:]) { $0[$1.key] = postgres.conninfo(role: $1.key, password: $1.value) },
+            databases: passwords.reduce(into: [:]) {
+                $0[$1.key] = postgres.conninfo(role: $1.key, password: $1.value)
+            },
             identity: identity
         ).write()
     }
@@ -65,7 +71,8 @@ struct PreparedCluster: Sendable {
                     metrics: addresses("metrics").map { "http://" + $0 },
                     postgres: [
                         postgres.url(
-                            role: PostgresInstance.superuser, password: passwords[PostgresInstance.superuser] ?? "")
+                            role: PostgresInstance.superuser,
+                            password: passwords[PostgresInstance.superuser] ?? "")
                     ], pids: [:])
             ])
     }
@@ -73,13 +80,16 @@ struct PreparedCluster: Sendable {
     /// What the supervisor runs, in the order of starting.
     /// - Parameter programs: the folder of Zegel's executables.
     func children(programs: String) -> [SupervisedProgram] {
-        var database = SupervisedProgram(name: "postgres", role: .postgres, specification: postgres.specification)
+        var database = SupervisedProgram(
+            name: "postgres", role: .postgres, specification: postgres.specification)
         // Fast stop: sessions are cut, a checkpoint is written. If that takes too long, an immediate one.
         database.stopSignal = SIGINT
         database.forceSignal = SIGQUIT
         database.grace = .seconds(6)
 
-        func program(_ name: String, _ role: NodeRole, _ executable: String, _ arguments: [String], _ grace: Int)
+        func program(
+            _ name: String, _ role: NodeRole, _ executable: String, _ arguments: [String], _ grace: Int
+        )
             -> SupervisedProgram
         {
             var child = ChildSpecification(
@@ -87,10 +97,12 @@ struct PreparedCluster: Sendable {
             child.directory = layout.directory
             return SupervisedProgram(name: name, role: role, specification: child, grace: .seconds(grace))
         }
-        let keyring = program("keyring", .keyring, "zegel", ["keyring", "serve", "--dir", layout.directory], 2)
+        let keyring = program(
+            "keyring", .keyring, "zegel", ["keyring", "serve", "--dir", layout.directory], 2)
         let nodes = region.nodes.map { node in
             program(
-                node.name, node.role, "zegel-\(node.role.rawValue)", ["--config", layout.configuration(of: node.name)],
+                node.name, node.role, "zegel-\(node.role.rawValue)",
+                ["--config", layout.configuration(of: node.name)],
                 node.role == .api ? 3 : 8)
         }
         return [database, keyring] + nodes

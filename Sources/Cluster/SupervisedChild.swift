@@ -105,7 +105,8 @@ public final class SupervisedChild: Sendable {
                         show(pid: started.pid)
                         action = state.started(pid: started.pid, at: now())
                     } catch {
-                        logger.error("cannot start", metadata: ["child": "\(program.name)", "reason": "\(error)"])
+                        logger.error(
+                            "cannot start", metadata: ["child": "\(program.name)", "reason": "\(error)"])
                         action = state.failedToStart(at: now())
                     }
                     continue

@@ -1,0 +1,189 @@
+// zegel local: a whole cluster on this machine.
+
+import ArgumentParser
+import Cluster
+import Foundation
+import Logging
+import Observability
+
+struct LocalCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "local",
+        abstract: "Run a whole cluster on this machine.",
+        discussion: """
+            A local cluster is a real one: PostgreSQL with checksums and fsync, its own certificate authority, sealed \
+            content, and every node a process of its own, kept alive by a supervisor. Everything lies in one folder, \
+            which survives down and up. It has one tenant, demo, which sends as demo.test.
+
+            DIR/endpoints.json tells where everything listens, the SMTP user and password, the API key and the process \
+            ids; only its owner can read it. DIR/logs holds what each process prints.
+            """,
+        subcommands: [Up.self, Status.self, Down.self, Supervise.self])
+
+    /// The cluster's folder.
+    struct Folder: ParsableArguments {
+        @Option(name: .long, help: ArgumentHelp("The cluster's folder.", valueName: "dir"))
+        var dir: String
+    }
+
+    struct Up: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make or restart a local cluster and wait until it is ready.",
+            discussion: """
+                Makes DIR when it is not there. What an option does not say stays as it was at the last up: counts, \
+                ruleset, settings, ports. --set given at least once replaces all settings given before.
+
+                Without --detach it stays in front, and Ctrl-C ends everything in order. With --detach it returns once \
+                every node is ready, and the supervisor goes on by itself. A cluster that is up already is left as it \
+                is, unless it was asked for something else: that is refused.
+
+                As root, PostgreSQL runs as the user postgres, who must be able to reach DIR.
+
+                EXAMPLES
+                  zegel local up --dir /var/tmp/zegel
+                  zegel local up --dir /var/tmp/zegel --workers 2 --detach
+                  zegel local up --dir /var/tmp/zegel --set dns.forwarders=127.0.0.1@5353 --set delivery.port=2525
+                """)
+
+        @OptionGroup var folder: Folder
+
+        @Option(name: .long, help: ArgumentHelp("Sites. Only 1 for now. (default: 1)", valueName: "n"))
+        var regions: Int?
+
+        @Option(
+            name: .long, help: ArgumentHelp("Ledger shards. Only 1 for now. (default: 1)", valueName: "n"))
+        var shards: Int?
+
+        @Option(name: .long, help: ArgumentHelp("Edge nodes in each region. (default: 1)", valueName: "n"))
+        var edges: Int?
+
+        @Option(name: .long, help: ArgumentHelp("Worker nodes in each region. (default: 1)", valueName: "n"))
+        var workers: Int?
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "What deliveries of the tenant demo must satisfy: opportunistic, secure or nta7516. (default: secure)",
+                valueName: "name"))
+        var ruleset: String?
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "A setting of every node, as in docs/configuration.md. Repeatable.", valueName: "key=value"))
+        var set: [String] = []
+
+        @Flag(name: .long, help: "Return once everything is ready; the cluster goes on.")
+        var detach = false
+
+        @Flag(name: .long, help: "Print the endpoints as JSON on standard output once everything is ready.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let cluster = try LocalCluster(directory: folder.dir)
+                let request = ClusterRequest(
+                    regions: regions, shards: shards, edges: edges, workers: workers, ruleset: ruleset,
+                    settings: set.isEmpty ? nil : set)
+                let asJSON = json
+                let directory = cluster.layout.directory
+                let outcome = try await cluster.up(
+                    request, detach: detach, logger: supervisorLogger(quiet: !detach), say: say
+                ) { endpoints in
+                    if asJSON, let text = try? zegel.json(endpoints) {
+                        answer(text)
+                    } else {
+                        say(summary(endpoints, directory: directory))
+                    }
+                }
+                if outcome == .ended { say("everything has ended") }
+            }
+        }
+    }
+
+    struct Status: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show what runs and what is ready.",
+            discussion: """
+                The exit status is 0 when everything is ready, 1 when something is not or nothing runs.
+
+                EXAMPLE
+                  zegel local status --dir /var/tmp/zegel --json
+                """)
+
+        @OptionGroup var folder: Folder
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let status = await try LocalCluster(directory: folder.dir).status()
+                if json {
+                    answer(try zegel.json(status))
+                } else {
+                    answer(status.text.trimmingCharacters(in: .newlines))
+                }
+                if status.state != .up { throw ExitCode.failure }
+            }
+        }
+    }
+
+    struct Down: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "End a local cluster in order; what it holds stays.",
+            discussion: """
+                Edges finish what they are taking in, workers what they are sending; then the api, the keyring and \
+                PostgreSQL end. At most 30 seconds. A cluster that is not up is no failure.
+                """)
+
+        @OptionGroup var folder: Folder
+
+        func run() async throws {
+            try await reporting {
+                let wasUp = try await LocalCluster(directory: folder.dir).down(say: say)
+                say(wasUp ? "everything has ended" : "the cluster was not up")
+            }
+        }
+    }
+
+    struct Supervise: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "The supervisor of a detached cluster; started by up.", shouldDisplay: false)
+
+        @OptionGroup var folder: Folder
+        @Option(name: .long, help: "The descriptor to report on.")
+        var report: Int32
+
+        func run() async throws {
+            try await reporting {
+                let cluster = try LocalCluster(directory: folder.dir)
+                try await LocalSupervisor(
+                    layout: cluster.layout, programs: cluster.programs, report: .descriptor(report),
+                    logger: supervisorLogger(quiet: false)
+                ).run()
+            }
+        }
+    }
+}
+
+/// The supervisor's logger: its own log when detached; in front only what is wrong, since progress is said anyway.
+private func supervisorLogger(quiet: Bool) -> Logger {
+    var logger = Logger(label: "zegel.supervisor") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = quiet ? .warning : .info
+    return logger
+}
+
+/// Where everything is, for people.
+private func summary(_ endpoints: Endpoints, directory: String) -> String {
+    let region = endpoints.regions.first
+    return """
+        Zegel is up.
+          SMTP (STARTTLS)  \(region?.smtp.joined(separator: ", ") ?? "")
+          SMTP (TLS)       \(region?.smtps.joined(separator: ", ") ?? "")
+          API              \(region?.api ?? "")
+          trust            \(endpoints.ca)
+          credentials      \(directory)/endpoints.json
+          logs             \(directory)/logs
+        Next: zegel local status --dir \(directory)   ·   zegel local down --dir \(directory)
+        """
+}
