@@ -142,7 +142,8 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
-        .testTarget(name: "SealingTests", dependencies: ["Sealing"], swiftSettings: strict),
+        .testTarget(
+            name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], swiftSettings: strict),
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
         .testTarget(name: "SmartTLSTests", dependencies: ["SmartTLS"], swiftSettings: strict),
         .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Lab"], swiftSettings: strict),
