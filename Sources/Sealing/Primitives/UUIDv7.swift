@@ -8,33 +8,36 @@ import Synchronization
 
 /// Makes time-ordered ids.
 public enum UUIDv7 {
-    private struct Last {
-        var milliseconds: UInt64 = 0
-        var counter: UInt16 = 0
+    /// The last id's millisecond and counter.
+    struct Sequence {
+        private var milliseconds: UInt64 = 0
+        private var counter: UInt16 = 0
+
+        /// How far a clock may step back (milliseconds) before ids follow it.
+        private static let toleratedStepBack: UInt64 = 1000
+
+        /// The millisecond and counter of the next id; a new millisecond's counter starts at the low 11 bits of `seed`,
+        /// so that half of its room is left for ids of the same millisecond.
+        mutating func next(at asked: UInt64, seed: UInt16) -> (milliseconds: UInt64, counter: UInt16) {
+            if asked > milliseconds || milliseconds - asked > Self.toleratedStepBack {
+                (milliseconds, counter) = (asked, seed & 0x7FF)
+            } else if counter < 0xFFF {
+                counter += 1
+            } else {
+                (milliseconds, counter) = (milliseconds + 1, seed & 0x7FF)
+            }
+            return (milliseconds, counter)
+        }
     }
 
-    private static let last = Mutex(Last())
-
-    /// How far a clock may step back (milliseconds) before ids follow it.
-    private static let toleratedStepBack: UInt64 = 1000
+    private static let sequence = Mutex(Sequence())
 
     /// A new id for the moment `date`.
     public static func make(at date: Date) -> UUID {
         var random: (UInt64, UInt16) = (0, 0)
-        withUnsafeMutableBytes(of: &random.0) { zegel_random($0.baseAddress, 8) }
-        withUnsafeMutableBytes(of: &random.1) { zegel_random($0.baseAddress, 2) }
+        withUnsafeMutableBytes(of: &random) { zegel_random($0.baseAddress, 10) }
         let asked = UInt64(clamping: Int64(date.timeIntervalSince1970 * 1000))
-        let (milliseconds, counter) = last.withLock { last in
-            if asked > last.milliseconds || last.milliseconds - asked > toleratedStepBack {
-                // Half of the counter's room is left for ids of the same millisecond.
-                last = Last(milliseconds: asked, counter: random.1 & 0x7FF)
-            } else if last.counter < 0xFFF {
-                last.counter += 1
-            } else {
-                last = Last(milliseconds: last.milliseconds + 1, counter: random.1 & 0x7FF)
-            }
-            return (last.milliseconds, last.counter)
-        }
+        let (milliseconds, counter) = sequence.withLock { $0.next(at: asked, seed: random.1) }
         let high = (milliseconds & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | UInt64(counter)
         let low = random.0 & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
         return uuid(high, low)
