@@ -78,7 +78,13 @@ let package = Package(
                 "CLinux", crypto, .product(name: "CryptoExtras", package: "swift-crypto"), logging,
             ], swiftSettings: strict),
         .target(
-            name: "Ledger", dependencies: ["Postgres", "Policy", crypto, logging],
+            name: "Migrations", path: "migrations",
+            resources: [
+                .embedInCode("0001_roles.sql"), .embedInCode("0002_control.sql"), .embedInCode("0003_ledger.sql"),
+                .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
+            ], swiftSettings: strict),
+        .target(
+            name: "Ledger", dependencies: ["Postgres", "Migrations", crypto, logging],
             swiftSettings: strict),
 
         // Judgement of a recipient host.

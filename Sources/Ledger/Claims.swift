@@ -1,0 +1,209 @@
+// Claiming: batches with SKIP LOCKED, a few of each lane, the cost bound to the number of lanes and not to the backlog.
+
+import Foundation
+import Postgres
+
+/// Names one delivery under one claim.
+public struct DeliveryReference: Hashable, Sendable {
+    /// The message.
+    public let message: UUID
+    /// The delivery's number in it.
+    public let number: Int32
+    /// The claim: grows by one each time.
+    public let fence: Int64
+
+    /// All three.
+    public init(message: UUID, number: Int32, fence: Int64) {
+        self.message = message
+        self.number = number
+        self.fence = fence
+    }
+}
+
+/// A recipient of a claimed delivery that has no terminal event yet.
+public struct ClaimedRecipient: Sendable {
+    /// Its place in the envelope.
+    public let number: Int32
+    /// Field `address/<number>` of the message's metadata.
+    public let sealedAddress: [UInt8]
+}
+
+/// What a worker needs to know of a delivery.
+public struct ClaimedDelivery: Sendable {
+    /// Which, under which claim.
+    public let reference: DeliveryReference
+    /// Recipient domain.
+    public let lane: String
+    /// Attempts before this one.
+    public let attempts: Int32
+    /// A final dot of it may have been sent and not been answered.
+    public let possibleDuplicate: Bool
+    /// Whether its sender was told of the delay.
+    public let delayReported: Bool
+    /// Whose it is.
+    public let tenant: String
+    /// The ruleset's name.
+    public let ruleset: String
+    /// When the edge took it.
+    public let acceptedAt: Date
+    /// Bytes of content.
+    public let size: Int64
+    /// Frames of content.
+    public let frames: Int32
+    /// Deliveries that the message began with.
+    public let deliveries: Int32
+    /// The content's key; its wrapped bytes are empty when the content is shredded.
+    public let contentKey: KeyReference
+    /// The metadata's key.
+    public let metadataKey: KeyReference
+    /// HMAC of the content.
+    public let keyedDigest: [UInt8]
+    /// Field `envelope`.
+    public let sealedEnvelope: [UInt8]
+    /// Those still open.
+    public let recipients: [ClaimedRecipient]
+    /// Set when it is a delivery status notification.
+    public let reportsOn: UUID?
+}
+
+/// What to claim.
+public struct ClaimRequest: Sendable {
+    /// At most so many deliveries.
+    public var limit: Int32
+    /// At most so many of one lane.
+    public var perLane: Int32
+    /// At most so many lanes.
+    public var lanes: Int32
+    /// Lanes with no room.
+    public var excludedLanes: [String]
+    /// Lanes after this one in byte order; empty: from the first.
+    public var afterLane: String
+
+    /// A request.
+    public init(limit: Int32, perLane: Int32, lanes: Int32 = 64, excludedLanes: [String] = [], afterLane: String = "") {
+        self.limit = limit
+        self.perLane = perLane
+        self.lanes = lanes
+        self.excludedLanes = excludedLanes
+        self.afterLane = afterLane
+    }
+}
+
+extension WorkLedger {
+    // Which deliveries are next? The recursive part walks from lane to lane of the index of ready ones, so that a lane with a
+    // backlog of any length costs one step; the lateral part takes the oldest of each.
+    private static let claim = """
+        WITH RECURSIVE lane AS (
+            (SELECT d.lane FROM ledger.delivery d WHERE d.state = 'ready' AND d.lane > $4 ORDER BY d.lane LIMIT 1)
+            UNION ALL
+            SELECT (SELECT d.lane FROM ledger.delivery d WHERE d.state = 'ready' AND d.lane > l.lane
+                    ORDER BY d.lane LIMIT 1)
+            FROM lane l WHERE l.lane IS NOT NULL
+        ), chosen AS MATERIALIZED (
+            SELECT lane FROM lane WHERE lane IS NOT NULL AND lane <> ALL ($5::text[]) LIMIT $3
+        ), picked AS MATERIALIZED (
+            SELECT p.message_id, p.no FROM chosen c CROSS JOIN LATERAL (
+                SELECT d.message_id, d.no FROM ledger.delivery d WHERE d.state = 'ready' AND d.lane = c.lane
+                ORDER BY d.due LIMIT $6 FOR UPDATE SKIP LOCKED) p
+            LIMIT $2
+        ), claimed AS (
+            UPDATE ledger.delivery d SET state = 'claimed', worker = $1, fence = d.fence + 1
+            FROM picked p WHERE d.message_id = p.message_id AND d.no = p.no
+                AND EXISTS (SELECT 1 FROM ledger.worker_heartbeat w WHERE w.id = $1 AND w.lease_until > clock_timestamp())
+            RETURNING d.message_id, d.no, d.fence, d.lane, d.attempts, d.possible_duplicate, d.delay_reported
+        )
+        SELECT c.message_id, c.no, c.fence, c.lane, c.attempts, c.possible_duplicate, c.delay_reported,
+               m.tenant, m.ruleset, m.accepted_at, m.size, m.frames, m.deliveries,
+               m.batch_key_id, m.batch_key_index, m.wrapped_message_key,
+               m.metadata_key_id, m.metadata_key_index, m.wrapped_metadata_key,
+               m.keyed_digest, m.sealed_envelope, m.reports_on, r.numbers, r.addresses
+        FROM claimed c JOIN ledger.message m ON m.id = c.message_id
+        CROSS JOIN LATERAL (
+            SELECT array_agg(r.rcpt_no ORDER BY r.rcpt_no) AS numbers,
+                   array_agg(r.sealed_address ORDER BY r.rcpt_no) AS addresses
+            FROM ledger.recipient r
+            WHERE r.message_id = c.message_id AND r.delivery_no = c.no AND r.state = 'open') r
+        """
+
+    /// Claims up to `request.limit` deliveries for a worker whose lease holds. One quorum commit.
+    public func claim(worker: UUID, _ request: ClaimRequest) async throws -> [ClaimedDelivery] {
+        let rows = try await committed([
+            PostgresStatement(
+                Self.claim,
+                [
+                    .uuid(worker), .int4(request.limit), .int4(request.lanes), .text(request.afterLane),
+                    .textArray(request.excludedLanes.map { $0 }), .int4(request.perLane),
+                ])
+        ])
+        return try rows[0].map { row in
+            let numbers = try row.isNull(22) ? [] : row.int4Array(22)
+            let addresses = try row.isNull(23) ? [] : row.bytesArray(23)
+            return ClaimedDelivery(
+                reference: DeliveryReference(
+                    message: try row.uuid(0), number: try row.int4(1), fence: try row.int8(2)),
+                lane: try row.text(3), attempts: try row.int4(4), possibleDuplicate: try row.bool(5),
+                delayReported: try row.bool(6), tenant: try row.text(7), ruleset: try row.text(8),
+                acceptedAt: try row.timestamp(9), size: try row.int8(10), frames: try row.int4(11),
+                deliveries: try row.int4(12),
+                contentKey: KeyReference(
+                    batchKeyID: try row.uuid(13), index: try row.int4(14), wrapped: try row.optionalBytes(15) ?? []),
+                metadataKey: KeyReference(
+                    batchKeyID: try row.uuid(16), index: try row.int4(17), wrapped: try row.bytes(18)),
+                keyedDigest: try row.bytes(19), sealedEnvelope: try row.bytes(20),
+                recipients: zip(numbers, addresses).map {
+                    ClaimedRecipient(number: $0, sealedAddress: $1 ?? [])
+                },
+                reportsOn: try row.optionalUUID(21))
+        }
+    }
+
+    /// The frames of whole messages, in order. For small ones: the caller bounds the sum of their sizes.
+    public func content(of messages: [UUID]) async throws -> [UUID: [[UInt8]]] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                var found: [UUID: [[UInt8]]] = [:]
+                for row in try session.query(
+                    "SELECT message_id, sealed FROM ledger.content WHERE message_id = ANY ($1) ORDER BY message_id, frame_no",
+                    [.uuidArray(messages)])
+                {
+                    found[try row.uuid(0), default: []].append(try row.bytes(1))
+                }
+                return found
+            }
+        }
+    }
+
+    /// Frames `from ..< from + count` of one message.
+    public func frames(of message: UUID, from: Int32, count: Int32) async throws -> [[UInt8]] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                try session.query(
+                    """
+                    SELECT sealed FROM ledger.content WHERE message_id = $1 AND frame_no >= $2 AND frame_no < $2 + $3
+                    ORDER BY frame_no
+                    """, [.uuid(message), .int4(from), .int4(count)]
+                ).map { try $0.bytes(0) }
+            }
+        }
+    }
+
+    /// Batch keys by id.
+    public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in try BatchKeyRow.read(ids, session) }
+        }
+    }
+}
+
+extension BatchKeyRow {
+    static func read(_ ids: [UUID], _ session: PostgresSession) throws -> [BatchKeyRow] {
+        try session.query(
+            "SELECT id, tenant, purpose, epoch, created_at, wrapped FROM ledger.batch_key WHERE id = ANY ($1)",
+            [.uuidArray(ids)]
+        ).map { row in
+            BatchKeyRow(
+                id: try row.uuid(0), tenant: try row.text(1), purpose: try row.text(2), epoch: try row.int4(3),
+                createdAt: try row.timestamp(4), wrapped: try row.bytes(5))
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// Which rows change for a batch of completions: a value, decided from what the database showed under lock (law 7).
+
+import Foundation
+
+/// The changes of one batch.
+struct CompletionPlan {
+    /// What the database showed of a delivery, locked.
+    struct Current {
+        let fence: Int64
+        let isClaimed: Bool
+        /// Whether its present owner has registered a final dot under this fence.
+        var hasDot = false
+        /// How many recipients are open.
+        var openRecipients = 0
+    }
+
+    struct Key: Hashable {
+        let message: UUID
+        let number: Int32
+    }
+
+    var recipientStates: [(message: UUID, number: Int32, state: String)] = []
+    var deletes: [Key] = []
+    var retries: [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] = []
+    var holds: [Key] = []
+    /// Claims of a new owner that are void, because a late 250 ended part of what it would send.
+    var revoked: [Key] = []
+    var events: [EventRow] = []
+    var notifications: [NotificationRow] = []
+    /// Deliveries that ended, by message.
+    var endedDeliveries: [UUID: Int32] = [:]
+    /// Of those: messages that are certainly over (they began with one delivery).
+    var overForSure: Set<UUID> = []
+    var shreddedEvents: [UUID: (id: UUID, tenant: String)] = [:]
+    var results: [CompletionResult] = []
+
+    /// - Parameters:
+    ///   - current: deliveries that exist.
+    ///   - endedBefore: recipients named in the completions that are not open any more, with their state.
+    init(
+        _ completions: [Completion], current: [Key: Current], endedBefore: [Key: String]
+    ) {
+        for completion in completions {
+            let key = Key(message: completion.reference.message, number: completion.reference.number)
+            shreddedEvents[key.message] = (completion.shreddedEventID, completion.tenant)
+            if let row = current[key], row.isClaimed, row.fence == completion.reference.fence {
+                results.append(takeOver(completion, key, endedBefore))
+            } else {
+                results.append(takeLate(completion, key, current[key], endedBefore))
+            }
+        }
+    }
+
+    private mutating func takeOver(_ completion: Completion, _ key: Key, _ endedBefore: [Key: String]) -> CompletionResult {
+        for recipient in completion.ended
+        where endedBefore[Key(message: key.message, number: recipient.number)] != EndedRecipient.State.delivered.rawValue {
+            recipientStates.append((key.message, recipient.number, recipient.state.rawValue))
+        }
+        for event in completion.events { events.append(marked(event, endedBefore)) }
+        notifications.append(contentsOf: completion.notifications)
+        switch completion.step {
+        case .ends: end(key, deliveriesOfMessage: completion.deliveriesOfMessage)
+        case .retry(let due, let possibleDuplicate, let delayReported):
+            retries.append((key, due, possibleDuplicate, delayReported))
+        case .hold: holds.append(key)
+        }
+        return .recorded
+    }
+
+    /// A worker that lost its lease changes nobody's claim, but a 250 that it saw is recorded, and ends the delivery for those
+    /// recipients if the new owner has not sent a final dot.
+    private mutating func takeLate(
+        _ completion: Completion, _ key: Key, _ row: Current?, _ endedBefore: [Key: String]
+    ) -> CompletionResult {
+        let delivered = Set(completion.ended.filter { $0.state == .delivered }.map(\.number))
+        if delivered.isEmpty { return .stale(deliveredRecorded: false) }
+        var nowEnded = 0
+        for number in delivered where endedBefore[Key(message: key.message, number: number)] == nil {
+            recipientStates.append((key.message, number, EndedRecipient.State.delivered.rawValue))
+            nowEnded += 1
+        }
+        for event in completion.events
+        where event.kind == .delivered && event.recipient.map({ delivered.contains($0) }) == true {
+            events.append(marked(event, endedBefore))
+        }
+        if let row, !(row.isClaimed && row.hasDot), nowEnded > 0 {
+            if nowEnded >= row.openRecipients {
+                end(key, deliveriesOfMessage: completion.deliveriesOfMessage)
+            } else {
+                revoked.append(key)
+            }
+        }
+        return .stale(deliveredRecorded: true)
+    }
+
+    private mutating func end(_ key: Key, deliveriesOfMessage: Int32) {
+        deletes.append(key)
+        endedDeliveries[key.message, default: 0] += 1
+        if deliveriesOfMessage == 1 { overForSure.insert(key.message) }
+    }
+
+    /// A second delivery to the same recipient is told as `duplicate`; one to a recipient that had ended otherwise is marked.
+    private func marked(_ event: EventRow, _ endedBefore: [Key: String]) -> EventRow {
+        guard event.kind == .delivered, let number = event.recipient,
+            let before = endedBefore[Key(message: event.message, number: number)]
+        else { return event }
+        return EventRow(
+            id: event.id, tenant: event.tenant, message: event.message, recipient: number,
+            kind: before == EndedRecipient.State.delivered.rawValue ? .duplicate : .delivered, at: event.at,
+            reasonCode: event.reasonCode, possibleDuplicate: true, sealedDetail: event.sealedDetail)
+    }
+}

@@ -1,0 +1,145 @@
+// The feed: every event once, in an order in which nothing appears behind a reader (design §5).
+
+import Foundation
+import Postgres
+
+/// A place in one shard's feed.
+public struct FeedPosition: Hashable, Sendable {
+    /// The shard's incarnation that the reader was on.
+    public let incarnation: UUID
+    /// The transaction of the last event read.
+    public let arrived: UInt64
+    /// Its id.
+    public let id: UUID
+
+    /// A place.
+    public init(incarnation: UUID, arrived: UInt64, id: UUID) {
+        self.incarnation = incarnation
+        self.arrived = arrived
+        self.id = id
+    }
+
+    /// The least uuid.
+    public static let leastID = UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+}
+
+/// An event as it is stored, with what opens its sealed parts.
+public struct FeedEvent: Sendable {
+    /// UUIDv7; stable, so that a repeat is recognised.
+    public let id: UUID
+    /// Where it stands.
+    public let position: FeedPosition
+    /// Whose it is.
+    public let tenant: String
+    /// The message; nil for a mail refused at the edge.
+    public let message: UUID?
+    /// The recipient's number.
+    public let recipient: Int32?
+    /// What happened.
+    public let kind: EventKind
+    /// When.
+    public let at: Date
+    /// Why.
+    public let reasonCode: String?
+    /// The message may have reached the recipient more than once.
+    public let possibleDuplicate: Bool
+    /// `EventDetail`, sealed.
+    public let sealedDetail: [UInt8]?
+    /// The recipient's address, sealed.
+    public let sealedAddress: [UInt8]?
+    /// The message's metadata key.
+    public let metadataKey: KeyReference?
+}
+
+/// A cursor that this shard never gave out.
+public struct UnknownIncarnation: Error, Sendable {}
+
+/// Reads of one shard for the api, as role `zegel_api`.
+public struct EventLedger: Sendable {
+    /// The shard's name.
+    public let shard: String
+    let pool: PostgresPool
+
+    /// - Parameter pool: connections to a member of this region; to the leader only where there is no member.
+    public init(shard: String, pool: PostgresPool) {
+        self.shard = shard
+        self.pool = pool
+    }
+
+    // Which events follow? Only those of transactions below the oldest one still running: one that commits late sorts later
+    // than every reader's place.
+    private static let page = """
+        SELECT e.id, e.arrived, e.tenant, e.message_id, e.rcpt_no, e.kind, e.at, e.reason_code, e.possible_duplicate,
+               e.sealed_detail, r.sealed_address, m.metadata_key_id, m.metadata_key_index, m.wrapped_metadata_key
+        FROM (SELECT * FROM ledger.event
+              WHERE (arrived, id) > ($1::xid8, $2::uuid) AND arrived < pg_snapshot_xmin(pg_current_snapshot())
+                AND ($3::text IS NULL OR tenant = $3)
+              ORDER BY arrived, id LIMIT $4) e
+        LEFT JOIN ledger.message m ON m.id = e.message_id
+        LEFT JOIN ledger.recipient r ON r.message_id = e.message_id AND r.rcpt_no = e.rcpt_no
+        ORDER BY e.arrived, e.id
+        """
+
+    /// Up to `limit` events after a place.
+    /// - Parameters:
+    ///   - position: nil: from the start.
+    ///   - tenant: only this tenant's; nil: all.
+    public func events(after position: FeedPosition?, tenant: String?, limit: Int32) async throws -> [FeedEvent] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                let (incarnation, start) = try Self.resolve(position, session)
+                return try session.query(
+                    Self.page,
+                    [
+                        .xid8(start?.arrived ?? 0), .uuid(start?.id ?? FeedPosition.leastID),
+                        tenant.map { .text($0) } ?? .null, .int4(limit),
+                    ]
+                ).map { row in try Self.event(row, incarnation) }
+            }
+        }
+    }
+
+    /// The present incarnation, and where a reader goes on: one from an older incarnation at the least of its place and the
+    /// first transaction of every later one.
+    private static func resolve(_ position: FeedPosition?, _ session: PostgresSession) throws -> (UUID, FeedPosition?) {
+        var known: [(id: UUID, first: UInt64)] = []
+        for row in try session.query("SELECT id, first_xid FROM ledger.incarnation ORDER BY timeline") {
+            known.append((try row.uuid(0), try row.xid8(1)))
+        }
+        let newest = known.last?.id ?? FeedPosition.leastID
+        guard let position else { return (newest, nil) }
+        if position.incarnation == newest { return (newest, position) }
+        let later: ArraySlice<(id: UUID, first: UInt64)>
+        if position.incarnation == FeedPosition.leastID {
+            later = known[...]
+        } else if let place = known.firstIndex(where: { $0.id == position.incarnation }) {
+            later = known[(place + 1)...]
+        } else {
+            throw UnknownIncarnation()
+        }
+        let least = later.map(\.first).min() ?? position.arrived
+        if position.arrived < least { return (newest, position) }
+        return (newest, FeedPosition(incarnation: newest, arrived: least, id: FeedPosition.leastID))
+    }
+
+    static func event(_ row: PostgresRow, _ incarnation: UUID) throws -> FeedEvent {
+        let id = try row.uuid(0)
+        var key: KeyReference?
+        if let batch = try row.optionalUUID(11) {
+            key = KeyReference(batchKeyID: batch, index: try row.int4(12), wrapped: try row.bytes(13))
+        }
+        return FeedEvent(
+            id: id, position: FeedPosition(incarnation: incarnation, arrived: try row.xid8(1), id: id),
+            tenant: try row.text(2), message: try row.optionalUUID(3), recipient: try row.optionalInt4(4),
+            kind: EventKind(rawValue: try row.text(5)), at: try row.timestamp(6), reasonCode: try row.optionalText(7),
+            possibleDuplicate: try row.bool(8), sealedDetail: try row.optionalBytes(9),
+            sealedAddress: try row.optionalBytes(10), metadataKey: key)
+    }
+
+    /// Batch keys (of metadata) by id.
+    public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in try BatchKeyRow.read(ids, session) }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+// What keeps a shard in shape: partitions made ahead, old ones dropped, orphans swept. As role `zegel_admin`, once an hour or so;
+// two at once do no harm.
+
+import Foundation
+import Postgres
+
+/// What one round did.
+public struct MaintenanceReport: Sendable {
+    /// Partitions made.
+    public let partitionsMade: Int
+    /// Days whose partitions were dropped.
+    public let daysDropped: Int
+    /// Uploads swept.
+    public let uploadsSwept: Int
+    /// Replay tags forgotten.
+    public let tagsForgotten: Int
+}
+
+/// A shard's housekeeping.
+public struct Maintenance: Sendable {
+    let pool: PostgresPool
+
+    /// Needs a connection of role `zegel_admin` or of the owner.
+    public init(pool: PostgresPool) { self.pool = pool }
+
+    /// One round.
+    /// - Parameters:
+    ///   - daysAhead: partitions that there must be beyond today's.
+    ///   - retentionDays: days kept; a day with an open delivery is kept whatever its age.
+    ///   - uploadIdle: how long an unfinished upload may rest.
+    public func run(daysAhead: Int32 = 7, retentionDays: Int32 = 90, uploadIdle: Duration = .seconds(3600)) async throws
+        -> MaintenanceReport
+    {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                func count(_ sql: String, _ parameters: [PostgresValue] = []) throws -> Int {
+                    Int(try session.query(sql, parameters).first?.int4(0) ?? 0)
+                }
+                try session.execute("UPDATE control.version SET heartbeat_at = clock_timestamp()")
+                return MaintenanceReport(
+                    partitionsMade: try count(
+                        "SELECT ledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date, $1)", [.int4(daysAhead + 1)]),
+                    daysDropped: try count(
+                        "SELECT ledger.drop_partitions((now() AT TIME ZONE 'UTC')::date - $1)", [.int4(retentionDays)]),
+                    uploadsSwept: try count(
+                        "SELECT ledger.sweep_uploads(make_interval(secs => $1), 1000)",
+                        [.double(Double(uploadIdle.components.seconds))]),
+                    tagsForgotten: try count("SELECT ledger.forget_old_tags(10000)"))
+            }
+        }
+    }
+}

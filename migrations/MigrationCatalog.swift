@@ -1,0 +1,29 @@
+/// One step of the ledger's schema: a file `NNNN_name.sql` of this folder, compiled into every executable so that a node knows
+/// which schema it speaks.
+public struct Migration: Sendable {
+    /// Counts from 1 without gaps.
+    public let version: Int32
+    /// The file's name without number and suffix.
+    public let name: String
+    /// The file's bytes.
+    public let sql: [UInt8]
+
+    /// One step.
+    public init(_ version: Int32, _ name: String, _ sql: [UInt8]) {
+        self.version = version
+        self.name = name
+        self.sql = sql
+    }
+}
+
+/// Every migration, in order. A migration that has landed is never edited: a change is a new file and a new line here.
+public enum MigrationCatalog {
+    /// All of them, oldest first. (The generated names lose the first digit of the file.)
+    public static let all: [Migration] = [
+        Migration(1, "roles", PackageResources._001_roles_sql),
+        Migration(2, "control", PackageResources._002_control_sql),
+        Migration(3, "ledger", PackageResources._003_ledger_sql),
+        Migration(4, "intake", PackageResources._004_intake_sql),
+        Migration(5, "work", PackageResources._005_work_sql),
+    ]
+}
