@@ -80,7 +80,9 @@ public struct ClaimRequest: Sendable {
     public var afterLane: String
 
     /// A request.
-    public init(limit: Int32, perLane: Int32, lanes: Int32 = 64, excludedLanes: [String] = [], afterLane: String = "") {
+    public init(
+        limit: Int32, perLane: Int32, lanes: Int32 = 64, excludedLanes: [String] = [], afterLane: String = ""
+    ) {
         self.limit = limit
         self.perLane = perLane
         self.lanes = lanes
@@ -146,12 +148,13 @@ extension WorkLedger {
                 acceptedAt: try row.timestamp(9), size: try row.int8(10), frames: try row.int4(11),
                 deliveries: try row.int4(12),
                 contentKey: KeyReference(
-                    batchKeyID: try row.uuid(13), index: try row.int4(14), wrapped: try row.optionalBytes(15) ?? []),
+                    batchKeyID: try row.uuid(13), index: try row.int4(14),
+                    wrapped: try row.optionalBytes(15) ?? []),
                 metadataKey: KeyReference(
                     batchKeyID: try row.uuid(16), index: try row.int4(17), wrapped: try row.bytes(18)),
                 keyedDigest: try row.bytes(19), sealedEnvelope: try row.bytes(20),
                 recipients: zip(numbers, addresses).map {
-                    ClaimedRecipient(number: $0, sealedAddress: $1 ?? [])
+                    ClaimedRecipient(number: $0, sealedAddress: $1)
                 },
                 reportsOn: try row.optionalUUID(21))
         }
@@ -202,7 +205,8 @@ extension BatchKeyRow {
             [.uuidArray(ids)]
         ).map { row in
             BatchKeyRow(
-                id: try row.uuid(0), tenant: try row.text(1), purpose: try row.text(2), epoch: try row.int4(3),
+                id: try row.uuid(0), tenant: try row.text(1), purpose: try row.text(2),
+                epoch: try row.int4(3),
                 createdAt: try row.timestamp(4), wrapped: try row.bytes(5))
         }
     }

@@ -25,7 +25,8 @@ public struct EventRow: Sendable {
 
     /// One event.
     public init(
-        id: UUID, tenant: String, message: UUID, recipient: Int32?, kind: EventKind, at: Date, reasonCode: String? = nil,
+        id: UUID, tenant: String, message: UUID, recipient: Int32?, kind: EventKind, at: Date,
+        reasonCode: String? = nil,
         possibleDuplicate: Bool = false, sealedDetail: [UInt8]? = nil
     ) {
         self.id = id

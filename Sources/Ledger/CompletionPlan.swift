@@ -51,9 +51,13 @@ struct CompletionPlan {
         }
     }
 
-    private mutating func takeOver(_ completion: Completion, _ key: Key, _ endedBefore: [Key: String]) -> CompletionResult {
+    private mutating func takeOver(_ completion: Completion, _ key: Key, _ endedBefore: [Key: String])
+        -> CompletionResult
+    {
         for recipient in completion.ended
-        where endedBefore[Key(message: key.message, number: recipient.number)] != EndedRecipient.State.delivered.rawValue {
+        where endedBefore[Key(message: key.message, number: recipient.number)]
+            != EndedRecipient.State.delivered.rawValue
+        {
             recipientStates.append((key.message, recipient.number, recipient.state.rawValue))
         }
         for event in completion.events { events.append(marked(event, endedBefore)) }

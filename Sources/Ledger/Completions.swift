@@ -51,14 +51,18 @@ extension WorkLedger {
         return answer
     }
 
-    private static func plan(_ completions: [Completion], _ session: PostgresSession) throws -> CompletionPlan {
+    private static func plan(_ completions: [Completion], _ session: PostgresSession) throws -> CompletionPlan
+    {
         let ended = completions.flatMap { completion in
             completion.ended.map { (completion.reference.message, $0.number) }
         }
         let shown = try session.pipeline([
             PostgresStatement(
                 lockDeliveries,
-                [.uuidArray(completions.map(\.reference.message)), .int4Array(completions.map(\.reference.number))]),
+                [
+                    .uuidArray(completions.map(\.reference.message)),
+                    .int4Array(completions.map(\.reference.number)),
+                ]),
             PostgresStatement(endedRecipients, [.uuidArray(ended.map(\.0)), .int4Array(ended.map(\.1))]),
         ])
         var current: [CompletionPlan.Key: CompletionPlan.Current] = [:]
@@ -68,7 +72,8 @@ extension WorkLedger {
         }
         var endedBefore: [CompletionPlan.Key: String] = [:]
         for row in shown[1] {
-            endedBefore[CompletionPlan.Key(message: try row.uuid(0), number: try row.int4(1))] = try row.text(2)
+            endedBefore[CompletionPlan.Key(message: try row.uuid(0), number: try row.int4(1))] = try row.text(
+                2)
         }
         let stale = completions.map(\.reference).filter { reference in
             let row = current[CompletionPlan.Key(message: reference.message, number: reference.number)]
@@ -108,7 +113,8 @@ extension WorkLedger {
         if statements.isEmpty { return }
         let rows = try session.pipeline(statements)
         // Messages of several deliveries: whether this was the last one shows only now.
-        guard !messages.isEmpty, messages.contains(where: { !plan.overForSure.contains($0) }), let last = rows.last
+        guard !messages.isEmpty, messages.contains(where: { !plan.overForSure.contains($0) }),
+            let last = rows.last
         else { return }
         let over = try last.compactMap { row -> UUID? in
             let id = try row.uuid(0)
@@ -142,7 +148,8 @@ extension WorkLedger {
                     WHERE r.message_id = a.m AND r.rcpt_no = a.n
                     """,
                     [
-                        .uuidArray(plan.recipientStates.map(\.message)), .int4Array(plan.recipientStates.map(\.number)),
+                        .uuidArray(plan.recipientStates.map(\.message)),
+                        .int4Array(plan.recipientStates.map(\.number)),
                         .textArray(plan.recipientStates.map(\.state)),
                     ]))
         }
@@ -164,8 +171,10 @@ extension WorkLedger {
                     WHERE d.message_id = a.m AND d.no = a.n
                     """,
                     [
-                        .uuidArray(plan.retries.map(\.key.message)), .int4Array(plan.retries.map(\.key.number)),
-                        .timestampArray(plan.retries.map(\.due)), .boolArray(plan.retries.map(\.possibleDuplicate)),
+                        .uuidArray(plan.retries.map(\.key.message)),
+                        .int4Array(plan.retries.map(\.key.number)),
+                        .timestampArray(plan.retries.map(\.due)),
+                        .boolArray(plan.retries.map(\.possibleDuplicate)),
                         .boolArray(plan.retries.map(\.delayReported)),
                     ]))
         }
@@ -193,10 +202,12 @@ extension WorkLedger {
                         $9::bytea[]) AS e (i, t, m, n, k, a, c, d, s)
             """,
             [
-                .uuidArray(events.map(\.id)), .textArray(events.map(\.tenant)), .uuidArray(events.map(\.message)),
+                .uuidArray(events.map(\.id)), .textArray(events.map(\.tenant)),
+                .uuidArray(events.map(\.message)),
                 .int4Array(events.map { $0.recipient ?? -1 }), .textArray(events.map(\.kind.rawValue)),
                 .timestampArray(events.map(\.at)), .textArray(events.map { $0.reasonCode ?? "" }),
-                .boolArray(events.map(\.possibleDuplicate)), .bytesArray(events.map { $0.sealedDetail ?? [] }),
+                .boolArray(events.map(\.possibleDuplicate)),
+                .bytesArray(events.map { $0.sealedDetail ?? [] }),
             ])
     }
 }

@@ -37,13 +37,16 @@ public struct ControlAdministration: Sendable {
                 iterations = excluded.iterations, stored_key = excluded.stored_key, server_key = excluded.server_key
             """,
             [
-                .uuid(credential.id), .text(credential.tenant), .text(credential.username), .bytes(credential.salt),
+                .uuid(credential.id), .text(credential.tenant), .text(credential.username),
+                .bytes(credential.salt),
                 .int4(credential.iterations), .bytes(credential.storedKey), .bytes(credential.serverKey),
             ])
     }
 
     /// Adds an API key by the hash of its secret.
-    public func putAPIKey(id: UUID, tenant: String?, label: String, scopes: [String], secretHash: [UInt8]) async throws {
+    public func putAPIKey(id: UUID, tenant: String?, label: String, scopes: [String], secretHash: [UInt8])
+        async throws
+    {
         try await run(
             """
             INSERT INTO control.api_key (id, tenant, label, scopes, secret_hash) VALUES ($1, $2, $3, $4, $5)
@@ -82,7 +85,8 @@ public struct ControlAdministration: Sendable {
             try await connection.perform { session in
                 // ALTER ROLE takes no parameters; format() quotes both parts on the server.
                 let rows = try session.query(
-                    "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", [.text(role), .text(password)])
+                    "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)",
+                    [.text(role), .text(password)])
                 guard let row = rows.first else { return }
                 try session.execute(try row.text(0))
             }

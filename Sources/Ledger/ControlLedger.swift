@@ -15,7 +15,7 @@ public struct ControlLedger: Sendable {
         try await pool.withConnection { connection in
             try await connection.perform { session in
                 guard let row = try session.query("SELECT number FROM control.version").first else {
-                    throw PostgresError(code: .protocolViolation, message: "control.version is empty")
+                    throw PostgresError(.protocolViolation, "control.version is empty")
                 }
                 return try row.int8(0)
             }
@@ -28,13 +28,14 @@ public struct ControlLedger: Sendable {
         try await pool.withConnection { connection in
             try await connection.perform { session in
                 try session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                defer { try? session.execute("COMMIT") }
-                guard let version = try session.query("SELECT number, heartbeat_at FROM control.version").first
-                else { throw PostgresError(code: .protocolViolation, message: "control.version is empty") }
+                defer { _ = try? session.execute("COMMIT") }
+                guard
+                    let version = try session.query("SELECT number, heartbeat_at FROM control.version").first
+                else { throw PostgresError(.protocolViolation, "control.version is empty") }
                 var tenants: [String: TenantRow] = [:]
                 for row in try session.query(
-                    "SELECT id, default_ruleset, in_doubt = 'resend', disabled_at IS NOT NULL FROM control.tenant")
-                {
+                    "SELECT id, default_ruleset, in_doubt = 'resend', disabled_at IS NOT NULL FROM control.tenant"
+                ) {
                     let id = try row.text(0)
                     tenants[id] = TenantRow(
                         id: id, defaultRuleset: try row.text(1), resendsInDoubt: try row.bool(2),

@@ -84,7 +84,9 @@ public struct EventLedger: Sendable {
     /// - Parameters:
     ///   - position: nil: from the start.
     ///   - tenant: only this tenant's; nil: all.
-    public func events(after position: FeedPosition?, tenant: String?, limit: Int32) async throws -> [FeedEvent] {
+    public func events(after position: FeedPosition?, tenant: String?, limit: Int32) async throws
+        -> [FeedEvent]
+    {
         try await pool.withConnection { connection in
             try await connection.perform { session in
                 let (incarnation, start) = try Self.resolve(position, session)
@@ -101,7 +103,9 @@ public struct EventLedger: Sendable {
 
     /// The present incarnation, and where a reader goes on: one from an older incarnation at the least of its place and the
     /// first transaction of every later one.
-    private static func resolve(_ position: FeedPosition?, _ session: PostgresSession) throws -> (UUID, FeedPosition?) {
+    private static func resolve(_ position: FeedPosition?, _ session: PostgresSession) throws -> (
+        UUID, FeedPosition?
+    ) {
         var known: [(id: UUID, first: UInt64)] = []
         for row in try session.query("SELECT id, first_xid FROM ledger.incarnation ORDER BY timeline") {
             known.append((try row.uuid(0), try row.xid8(1)))
@@ -131,7 +135,8 @@ public struct EventLedger: Sendable {
         return FeedEvent(
             id: id, position: FeedPosition(incarnation: incarnation, arrived: try row.xid8(1), id: id),
             tenant: try row.text(2), message: try row.optionalUUID(3), recipient: try row.optionalInt4(4),
-            kind: EventKind(rawValue: try row.text(5)), at: try row.timestamp(6), reasonCode: try row.optionalText(7),
+            kind: EventKind(rawValue: try row.text(5)), at: try row.timestamp(6),
+            reasonCode: try row.optionalText(7),
             possibleDuplicate: try row.bool(8), sealedDetail: try row.optionalBytes(9),
             sealedAddress: try row.optionalBytes(10), metadataKey: key)
     }

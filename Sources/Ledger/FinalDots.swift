@@ -137,7 +137,8 @@ extension WorkLedger {
                 WHERE d.message_id = a.m AND d.no = a.n AND d.fence = a.f AND d.worker = $1 AND d.state = 'claimed'
                 """,
                 [
-                    .uuid(worker), .uuidArray(references.map(\.message)), .int4Array(references.map(\.number)),
+                    .uuid(worker), .uuidArray(references.map(\.message)),
+                    .int4Array(references.map(\.number)),
                     .int8Array(references.map(\.fence)),
                 ])
         ])

@@ -195,6 +195,7 @@ public struct IntakeBatch: Sendable {
 
     /// Whether there is nothing to commit.
     public var isEmpty: Bool {
-        batchKeys.isEmpty && messages.isEmpty && uploads.isEmpty && rejections.isEmpty && acknowledgedTags.isEmpty
+        batchKeys.isEmpty && messages.isEmpty && uploads.isEmpty && rejections.isEmpty
+            && acknowledgedTags.isEmpty
     }
 }

@@ -46,13 +46,13 @@ public struct IntakeLedger: Sendable {
         } catch let error as PostgresError {
             return Self.classify(error)
         } catch {
-            return .unavailable(PostgresError(code: .cancelled, message: "\(error)"))
+            return .unavailable(PostgresError(.cancelled, "\(error)"))
         }
     }
 
     private func outcome(of result: PostgresScriptResult) -> IntakeOutcome {
-        if case .warned(let warning) = result.commit { return .notDurable(warning) }
-        if demandsQuorum, result.texts.last.flatMap({ $0 })?.isEmpty ?? true {
+        if case .warned(let warning) = result.commitOutcome { return .notDurable(warning) }
+        if demandsQuorum, (try? result.results.dropLast().last?.first?.text(0))?.isEmpty ?? true {
             return .notDurable("synchronous_standby_names is empty")
         }
         return .durable
@@ -98,7 +98,7 @@ public struct IntakeLedger: Sendable {
         } catch let error as PostgresError {
             return Self.classify(error)
         } catch {
-            return .unavailable(PostgresError(code: .cancelled, message: "\(error)"))
+            return .unavailable(PostgresError(.cancelled, "\(error)"))
         }
     }
 
@@ -119,7 +119,7 @@ public struct IntakeLedger: Sendable {
                     try session.query("SELECT ledger.replay_of($1)", [.bytes(tag)]).first?.optionalUUID(0)
                 }
                 if case .warned(let warning) = outcome {
-                    throw PostgresError(code: .server, message: "not durable: \(warning)")
+                    throw PostgresError(.server, "not durable: \(warning)")
                 }
                 return found
             }
@@ -138,9 +138,10 @@ public struct IntakeLedger: Sendable {
     /// Wakes the workers: its own transaction, which waits for nobody (a NOTIFY holds a global lock until its commit ends).
     /// Coalescing is the caller's.
     public func notifyReady() async throws {
-        try await pool.withConnection { connection in
+        _ = try await pool.withConnection { connection in
             try await connection.perform { session in
-                try session.execute("BEGIN; SET LOCAL synchronous_commit = off; NOTIFY \(LedgerChannel.ready); COMMIT")
+                try session.execute(
+                    "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY \(LedgerChannel.ready); COMMIT")
             }
         }
     }
@@ -150,7 +151,7 @@ public struct IntakeLedger: Sendable {
         try await pool.withConnection { connection in
             try await connection.perform { session in
                 guard let row = try session.query("SELECT ledger.current_incarnation()").first else {
-                    throw PostgresError(code: .protocolViolation, message: "no incarnation")
+                    throw PostgresError(.protocolViolation, "no incarnation")
                 }
                 return try row.uuid(0)
             }

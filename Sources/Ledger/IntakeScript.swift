@@ -44,7 +44,8 @@ enum IntakeScript {
             rows.append(bytes: key.wrapped)
         }
         return .copy(
-            table: "ledger.batch_key", columns: ["id", "tenant", "purpose", "epoch", "created_at", "wrapped"], rows)
+            table: "ledger.batch_key",
+            columns: ["id", "tenant", "purpose", "epoch", "created_at", "wrapped"], rows)
     }
 
     private static func touch(_ uploads: [UploadRow]) -> PostgresScriptStep {
@@ -85,7 +86,8 @@ enum IntakeScript {
     }
 
     static let messageColumns = [
-        "id", "tenant", "accepted_at", "ruleset", "size", "frames", "recipients", "deliveries", "open_deliveries",
+        "id", "tenant", "accepted_at", "ruleset", "size", "frames", "recipients", "deliveries",
+        "open_deliveries",
         "keyed_digest", "batch_key_id", "batch_key_index", "wrapped_message_key", "metadata_key_id",
         "metadata_key_index", "wrapped_metadata_key", "sealed_envelope",
     ]
@@ -127,7 +129,8 @@ enum IntakeScript {
             }
         }
         return .copy(
-            table: "ledger.recipient", columns: ["message_id", "rcpt_no", "delivery_no", "sealed_address"], rows)
+            table: "ledger.recipient", columns: ["message_id", "rcpt_no", "delivery_no", "sealed_address"],
+            rows)
     }
 
     private static func deliveries(_ messages: [MessageRow]) -> PostgresScriptStep {
@@ -190,9 +193,13 @@ enum IntakeScript {
 
     // Literals of ids, numbers and digests only; the single text (a tenant's id) is quoted.
 
-    static func literal(_ ids: [UUID]) -> String { "'{\(ids.map(\.uuidString).joined(separator: ","))}'::uuid[]" }
+    static func literal(_ ids: [UUID]) -> String {
+        "'{\(ids.map(\.uuidString).joined(separator: ","))}'::uuid[]"
+    }
 
-    static func literal(_ numbers: [Int32]) -> String { "'{\(numbers.map(String.init).joined(separator: ","))}'::int[]" }
+    static func literal(_ numbers: [Int32]) -> String {
+        "'{\(numbers.map(String.init).joined(separator: ","))}'::int[]"
+    }
 
     static func literal(_ values: [[UInt8]]) -> String {
         let digits = Array("0123456789abcdef".utf8)
@@ -210,5 +217,7 @@ enum IntakeScript {
         return String(decoding: text, as: UTF8.self)
     }
 
-    static func quoted(_ text: String) -> String { "'" + text.replacingOccurrences(of: "'", with: "''") + "'" }
+    static func quoted(_ text: String) -> String {
+        "'" + text.replacingOccurrences(of: "'", with: "''") + "'"
+    }
 }

@@ -28,7 +28,8 @@ public struct Maintenance: Sendable {
     ///   - daysAhead: partitions that there must be beyond today's.
     ///   - retentionDays: days kept; a day with an open delivery is kept whatever its age.
     ///   - uploadIdle: how long an unfinished upload may rest.
-    public func run(daysAhead: Int32 = 7, retentionDays: Int32 = 90, uploadIdle: Duration = .seconds(3600)) async throws
+    public func run(daysAhead: Int32 = 7, retentionDays: Int32 = 90, uploadIdle: Duration = .seconds(3600))
+        async throws
         -> MaintenanceReport
     {
         try await pool.withConnection { connection in
@@ -39,9 +40,11 @@ public struct Maintenance: Sendable {
                 try session.execute("UPDATE control.version SET heartbeat_at = clock_timestamp()")
                 return MaintenanceReport(
                     partitionsMade: try count(
-                        "SELECT ledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date, $1)", [.int4(daysAhead + 1)]),
+                        "SELECT ledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date, $1)",
+                        [.int4(daysAhead + 1)]),
                     daysDropped: try count(
-                        "SELECT ledger.drop_partitions((now() AT TIME ZONE 'UTC')::date - $1)", [.int4(retentionDays)]),
+                        "SELECT ledger.drop_partitions((now() AT TIME ZONE 'UTC')::date - $1)",
+                        [.int4(retentionDays)]),
                     uploadsSwept: try count(
                         "SELECT ledger.sweep_uploads(make_interval(secs => $1), 1000)",
                         [.double(Double(uploadIdle.components.seconds))]),

@@ -76,13 +76,16 @@ extension EventLedger {
         }
     }
 
-    private static func record(_ id: UUID, _ row: PostgresRow, _ session: PostgresSession) throws -> MessageRecord {
+    private static func record(_ id: UUID, _ row: PostgresRow, _ session: PostgresSession) throws
+        -> MessageRecord
+    {
         let parts = try session.pipeline([
             PostgresStatement(
                 "SELECT rcpt_no, sealed_address, state FROM ledger.recipient WHERE message_id = $1 ORDER BY rcpt_no",
                 [.uuid(id)]),
             PostgresStatement(
-                "SELECT no, lane, state, due, attempts FROM ledger.delivery WHERE message_id = $1 ORDER BY no", [.uuid(id)]),
+                "SELECT no, lane, state, due, attempts FROM ledger.delivery WHERE message_id = $1 ORDER BY no",
+                [.uuid(id)]),
             PostgresStatement(
                 """
                 SELECT e.id, e.arrived, e.tenant, e.message_id, e.rcpt_no, e.kind, e.at, e.reason_code, e.possible_duplicate,
@@ -102,7 +105,8 @@ extension EventLedger {
             },
             openDeliveries: try parts[1].map {
                 OpenDelivery(
-                    number: try $0.int4(0), lane: try $0.text(1), state: try $0.text(2), due: try $0.timestamp(3),
+                    number: try $0.int4(0), lane: try $0.text(1), state: try $0.text(2),
+                    due: try $0.timestamp(3),
                     attempts: try $0.int4(4))
             },
             events: try parts[2].map { try event($0, FeedPosition.leastID) })

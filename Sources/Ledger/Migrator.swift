@@ -27,7 +27,7 @@ public struct Migrator: Sendable {
         return try await connection.perform { session in
             // One number for all of Zegel: "ZEGEL" in ASCII.
             try session.execute("SELECT pg_advisory_lock(x'5a4547454c'::bigint)")
-            defer { try? session.execute("SELECT pg_advisory_unlock(x'5a4547454c'::bigint)") }
+            defer { _ = try? session.execute("SELECT pg_advisory_unlock(x'5a4547454c'::bigint)") }
             try session.execute(
                 """
                 CREATE SCHEMA IF NOT EXISTS ledger;
@@ -48,9 +48,11 @@ public struct Migrator: Sendable {
                         [.int4(migration.version), .text(migration.name), .bytes(Self.checksum(migration))])
                     try session.execute("COMMIT")
                 } catch {
-                    try? session.execute("ROLLBACK")
+                    _ = try? session.execute("ROLLBACK")
                     throw SchemaError(
-                        description: "migration \(migration.version) (\(migration.name)) failed, nothing of it stays: \(error)")
+                        description:
+                            "migration \(migration.version) (\(migration.name)) failed, nothing of it stays: \(error)"
+                    )
                 }
                 now.append(migration.version)
             }
@@ -62,15 +64,19 @@ public struct Migrator: Sendable {
     public func verify(_ connection: PostgresConnection) async throws {
         let migrations = migrations
         try await connection.perform { session in
-            let present = try session.query("SELECT to_regclass('ledger.schema_migration') IS NOT NULL").first?.bool(0)
+            let present = try session.query("SELECT to_regclass('ledger.schema_migration') IS NOT NULL")
+                .first?.bool(0)
             guard present == true else {
-                throw SchemaError(description: "the database has no Zegel schema yet: run `zegel migrate` on its leader")
+                throw SchemaError(
+                    description: "the database has no Zegel schema yet: run `zegel migrate` on its leader")
             }
             let applied = try Self.applied(session)
             try Self.check(applied, against: migrations)
             if let missing = migrations.first(where: { applied[$0.version] == nil }) {
                 throw SchemaError(
-                    description: "the schema lacks migration \(missing.version) (\(missing.name)): run `zegel migrate`")
+                    description:
+                        "the schema lacks migration \(missing.version) (\(missing.name)): run `zegel migrate`"
+                )
             }
         }
     }
@@ -87,14 +93,20 @@ public struct Migrator: Sendable {
         for (version, checksum) in applied.sorted(by: { $0.key < $1.key }) {
             guard let known = migrations.first(where: { $0.version == version }) else {
                 throw SchemaError(
-                    description: "the schema has migration \(version), which this version of Zegel does not know: update Zegel")
+                    description:
+                        "the schema has migration \(version), which this version of Zegel does not know: update Zegel"
+                )
             }
             if self.checksum(known) != checksum {
                 throw SchemaError(
-                    description: "migration \(version) (\(known.name)) is not the one that was applied: its file was edited")
+                    description:
+                        "migration \(version) (\(known.name)) is not the one that was applied: its file was edited"
+                )
             }
         }
     }
 
-    private static func checksum(_ migration: Migration) -> [UInt8] { Array(SHA256.hash(data: migration.sql)) }
+    private static func checksum(_ migration: Migration) -> [UInt8] {
+        Array(SHA256.hash(data: migration.sql))
+    }
 }

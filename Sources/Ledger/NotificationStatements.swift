@@ -13,7 +13,8 @@ enum NotificationStatements {
                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
                 """,
                 [
-                    .uuid(key.id), .text(key.tenant), .text(key.purpose), .int4(key.epoch), .timestamp(key.createdAt),
+                    .uuid(key.id), .text(key.tenant), .text(key.purpose), .int4(key.epoch),
+                    .timestamp(key.createdAt),
                     .bytes(key.wrapped),
                 ])
         }
@@ -26,7 +27,8 @@ enum NotificationStatements {
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
                 """,
                 [
-                    .uuid(message.id), .text(message.tenant), .timestamp(message.acceptedAt), .text(message.ruleset),
+                    .uuid(message.id), .text(message.tenant), .timestamp(message.acceptedAt),
+                    .text(message.ruleset),
                     .int8(message.size), .int4(message.frameCount), .int4(Int32(message.recipients.count)),
                     .int4(Int32(message.deliveries.count)), .bytes(message.keyedDigest),
                     .uuid(message.contentKey.batchKeyID), .int4(message.contentKey.index),
@@ -46,14 +48,18 @@ enum NotificationStatements {
                     """
                     INSERT INTO ledger.recipient (message_id, rcpt_no, delivery_no, sealed_address) VALUES ($1, $2, $3, $4)
                     """,
-                    [.uuid(message.id), .int4(recipient.number), .int4(recipient.delivery), .bytes(recipient.sealedAddress)]))
+                    [
+                        .uuid(message.id), .int4(recipient.number), .int4(recipient.delivery),
+                        .bytes(recipient.sealedAddress),
+                    ]))
         }
         for delivery in message.deliveries {
             statements.append(
                 PostgresStatement(
                     "INSERT INTO ledger.delivery (message_id, no, tenant, lane, due) VALUES ($1, $2, $3, $4, $5)",
                     [
-                        .uuid(message.id), .int4(delivery.number), .text(message.tenant), .text(delivery.lane),
+                        .uuid(message.id), .int4(delivery.number), .text(message.tenant),
+                        .text(delivery.lane),
                         .timestamp(message.acceptedAt),
                     ]))
         }

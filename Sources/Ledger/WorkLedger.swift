@@ -70,7 +70,9 @@ public struct WorkLedger: Sendable {
     // MARK: Wake-up
 
     /// A stream that yields when deliveries became ready, coalesced. Its connection is its own.
-    public static func readiness(_ connection: PostgresConnection) async throws -> AsyncStream<PostgresNotification> {
+    public static func readiness(_ connection: PostgresConnection) async throws -> AsyncStream<
+        PostgresNotification
+    > {
         try await connection.listen(LedgerChannel.ready)
     }
 }
