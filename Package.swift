@@ -149,7 +149,8 @@ let package = Package(
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(
-            name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], swiftSettings: strict),
+            name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], exclude: ["Vectors"],
+            swiftSettings: strict),
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
         .testTarget(name: "SmartTLSTests", dependencies: ["SmartTLS"], swiftSettings: strict),
         .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Lab"], swiftSettings: strict),

@@ -8,7 +8,7 @@ import Foundation
 struct Ratchet: Sendable {
     /// The index of the message that the next step wraps.
     private(set) var index: Int32
-    private var chain: SecretBytes
+    private(set) var chain: SecretBytes
     private let batchKeyID: UUID
 
     init(batchKeyID: UUID, index: Int32 = 0, chain: SecretBytes) {

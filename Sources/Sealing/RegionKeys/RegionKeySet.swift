@@ -113,6 +113,7 @@ public struct RegionKeySet: Sendable, Equatable {
         return epoch == first ? nil : min(expires, KeyEpoch.start(of: epoch, seconds: epochSeconds))
     }
 
+    /// Equal when all that is signed is equal.
     public static func == (lhs: RegionKeySet, rhs: RegionKeySet) -> Bool {
         lhs.version == rhs.version && lhs.issued == rhs.issued && lhs.expires == rhs.expires
             && lhs.epochSeconds == rhs.epochSeconds && lhs.keys == rhs.keys
