@@ -13,7 +13,7 @@ GRANT EXECUTE ON FUNCTION ledger.current_incarnation, ledger.uuid_v7 TO zegel_wo
 GRANT SELECT (id, tenant, accepted_at, ruleset, size, frames, recipients, deliveries, open_deliveries, metadata_key_id,
               metadata_key_index, wrapped_metadata_key, sealed_envelope, reports_on, withdrawn_at, shredded_at)
     ON ledger.message TO zegel_api;
-GRANT SELECT ON ledger.recipient, ledger.event, ledger.batch_key, ledger.incarnation, ledger.address_index TO zegel_api;
+GRANT SELECT ON ledger.recipient, ledger.event, ledger.metadata_batch_key, ledger.incarnation, ledger.address_index TO zegel_api;
 GRANT SELECT (message_id, no, tenant, lane, state, due, attempts, possible_duplicate) ON ledger.delivery TO zegel_api;
 
 -- Messages whose frames came but whose end never did, for at least the given time; answers how many it swept.

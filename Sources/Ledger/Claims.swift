@@ -193,15 +193,15 @@ extension WorkLedger {
     /// Batch keys by id.
     public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
         try await pool.withConnection { connection in
-            try await connection.perform { session in try BatchKeyRow.read(ids, session) }
+            try await connection.perform { session in try BatchKeyRow.read(ids, from: "ledger.batch_key", session) }
         }
     }
 }
 
 extension BatchKeyRow {
-    static func read(_ ids: [UUID], _ session: PostgresSession) throws -> [BatchKeyRow] {
+    static func read(_ ids: [UUID], from table: String, _ session: PostgresSession) throws -> [BatchKeyRow] {
         try session.query(
-            "SELECT id, tenant, purpose, epoch, created_at, wrapped FROM ledger.batch_key WHERE id = ANY ($1)",
+            "SELECT id, tenant, purpose, epoch, created_at, wrapped FROM \(table) WHERE id = ANY ($1)",
             [.uuidArray(ids)]
         ).map { row in
             BatchKeyRow(
