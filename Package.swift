@@ -106,7 +106,8 @@ let package = Package(
         .target(
             name: "API",
             dependencies: nio + [
-                "TLS", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"), logging, metrics, lifecycle,
             ], swiftSettings: strict),
@@ -130,7 +131,7 @@ let package = Package(
             name: "zegel-api", dependencies: ["API", "Settings", "Observability", arguments, lifecycle],
             swiftSettings: strict),
         .executableTarget(
-            name: "zegel", dependencies: ["Cluster", "Settings", "Observability", arguments, logging, lifecycle],
+            name: "zegel", dependencies: ["API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle],
             swiftSettings: strict),
 
         // Tests.

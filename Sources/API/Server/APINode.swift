@@ -1,0 +1,93 @@
+// What zegel-api runs: pools to its region's members, a watch on them, and a server per address.
+
+import Foundation
+import Ledger
+import Logging
+import NIOPosix
+import Observability
+import Postgres
+import Sealing
+import ServiceLifecycle
+import Settings
+import TLS
+
+/// The services of an API node.
+public enum APINode {
+    /// The settings it cannot do without; for `--check`.
+    ///
+    /// - Throws: `SettingsError`.
+    public static func validate(_ settings: Settings) throws {
+        _ = try APISettings(settings)
+        _ = try DatabaseSettings(settings, for: "zegel-api")
+        _ = try KeySettings(settings).requiredKeyringSocket(settings, for: "zegel-api")
+    }
+
+    /// Makes the services of one node; nothing connects before they run.
+    ///
+    /// - Throws: `SettingsError` for settings and certificate files that cannot be used.
+    public static func services(_ context: NodeContext) async throws -> [any Service] {
+        let api = try APISettings(context.settings)
+        let databases = try DatabaseSettings(context.settings, for: context.role)
+        let socket = try KeySettings(context.settings).requiredKeyringSocket(
+            context.settings, for: context.role)
+        describe(context.metrics)
+        context.readiness.expect("database")
+        let control = pool(databases.controlDSN, api)
+        let shards = databases.shards.map { (name: $0.name, pool: pool($0.dsn, api)) }
+        let tls = try tlsContext(api, context)
+        let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool) }
+        let keys = try await KeyringClient(path: socket, group: MultiThreadedEventLoopGroup.singleton)
+        let servers = api.listen.map { address in
+            APIServer(
+                listen: address, settings: api, tls: tls, ledgers: ledgers,
+                control: ControlLedger(pool: control),
+                keys: keys, region: context.node.region, readiness: context.readiness, logger: context.logger)
+        }
+        let watch = DatabaseWatch(
+            pools: [("control", control)] + shards.map { ("shard \($0.name)", $0.pool) },
+            readiness: context.readiness, logger: context.logger)
+        return [watch] + servers
+    }
+
+    private static func pool(_ dsn: String, _ api: APISettings) -> PostgresPool {
+        let milliseconds = Int(api.statementTimeout / .milliseconds(1))
+        return PostgresPool(
+            configuration: PostgresConfiguration(dsn, applicationName: "zegel-api"), limit: 8,
+            waitLimit: .seconds(5)
+        ) { session in
+            // A long snapshot on a member bloats its leader (hot_standby_feedback); the role's own limit is the net below.
+            try session.execute(
+                "SET statement_timeout = \(milliseconds); SET default_transaction_read_only = on")
+        }
+    }
+
+    private static func tlsContext(_ api: APISettings, _ context: NodeContext) throws -> TLSContext {
+        func read(_ path: String, _ key: String) throws -> [UInt8] {
+            do {
+                return Array(try Data(contentsOf: URL(fileURLWithPath: path)))
+            } catch {
+                throw SettingsError(
+                    place: context.settings.file ?? "configuration", key: key,
+                    problem: "'\(path)' cannot be read",
+                    fix: "name a PEM file that this user may read")
+            }
+        }
+        let certificate = try read(api.identity.certificate, "api.certificate")
+        do {
+            return try TLSContext.server(
+                certificateChainPEM: certificate, privateKeyPEM: try read(api.identity.key, "api.key"),
+                alpn: ["http/1.1"])
+        } catch let error as TLSError {
+            throw SettingsError(
+                place: context.settings.file ?? "configuration", key: "api.certificate",
+                problem: "certificate and key cannot be used: \(error)",
+                fix: "give a PEM chain, leaf first, and the leaf's key")
+        }
+    }
+
+    private static func describe(_ metrics: MetricsRegistry) {
+        metrics.describe("zegel_api_requests", "Requests answered, by route and status.")
+        metrics.describe("zegel_api_request", "Time from request to answer, long polls included.")
+        metrics.describe("zegel_api_database_up", "Whether the last probe of the database was answered.")
+    }
+}

@@ -1,0 +1,59 @@
+// Whether the databases answer and hold a schema that this executable knows: the condition `database`.
+
+import Ledger
+import Logging
+import Metrics
+import Observability
+import Postgres
+import ServiceLifecycle
+
+/// Probes each database until shutdown. A database that is away is waited for; a schema that is not known ends the node.
+struct DatabaseWatch: Service {
+    let pools: [(name: String, pool: PostgresPool)]
+    let readiness: Readiness
+    let logger: Logger
+
+    private static let pause = Duration.seconds(2)
+
+    func run() async throws {
+        var verified: Set<String> = []
+        var wasUp = true
+        while !Task.isShuttingDownGracefully {
+            var failure: String?
+            for (name, pool) in pools {
+                do {
+                    try await probe(pool, verifySchema: !verified.contains(name))
+                    verified.insert(name)
+                } catch let error as SchemaError {
+                    throw error
+                } catch {
+                    failure = "\(name): \(error)"
+                }
+            }
+            if let failure {
+                readiness.fail("database", failure)
+                if wasUp { logger.warning("database does not answer", metadata: ["reason": "\(failure)"]) }
+            } else {
+                readiness.hold("database")
+                if !wasUp { logger.info("database answers") }
+            }
+            wasUp = failure == nil
+            Gauge(label: "zegel_api_database_up").record(wasUp ? 1 : 0)
+            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Self.pause) }
+            try Task.checkCancellation()
+        }
+        for (_, pool) in pools { await pool.close() }
+    }
+
+    private func probe(_ pool: PostgresPool, verifySchema: Bool) async throws {
+        try await pool.withConnection { connection in
+            if verifySchema {
+                try await Migrator().verify(connection)
+            } else {
+                try await connection.perform(deadline: .seconds(5)) { session in
+                    _ = try session.query("SELECT 1")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+// What the API offers, for machines: OpenAPI 3.1, held equal to the answers by the tests.
+
+/// The document at `/v1/openapi.json`.
+enum OpenAPIDocument {
+    static let json = #"""
+        {
+          "openapi": "3.1.0",
+          "info": {"title": "Zegel", "version": "1", "summary": "What became of each message, and why."},
+          "security": [{"apiKey": []}],
+          "paths": {
+            "/v1/events": {"get": {
+              "operationId": "listEvents",
+              "summary": "Every event once: complete and loss-free, in pages.",
+              "parameters": [
+                {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "A cursor; empty or absent: from the start."},
+                {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
+                {"name": "wait", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 30, "default": 0}, "description": "Seconds to wait for an event when there is none."}
+              ],
+              "responses": {
+                "200": {"description": "A page.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}}}},
+                "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
+                "403": {"$ref": "#/components/responses/Problem"}, "429": {"$ref": "#/components/responses/Problem"},
+                "503": {"$ref": "#/components/responses/Problem"}
+              }}},
+            "/v1/messages/{id}": {"get": {
+              "operationId": "getMessage",
+              "summary": "One message: envelope, recipients, what is open, timeline. Never its content.",
+              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}],
+              "responses": {
+                "200": {"description": "The message.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Message"}}}},
+                "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
+                "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
+                "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
+              }}},
+            "/healthz": {"get": {"operationId": "health", "security": [], "responses": {"200": {"description": "The process answers."}}}},
+            "/readyz": {"get": {"operationId": "readiness", "security": [], "responses": {"200": {"description": "Ready."}, "503": {"description": "Not ready; the body names the conditions."}}}}
+          },
+          "components": {
+            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+            "responses": {"Problem": {"description": "RFC 9457.", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}},
+            "schemas": {
+              "Problem": {"type": "object", "required": ["type", "title", "status", "detail"], "properties": {
+                "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}}},
+              "Event": {"type": "object",
+                "required": ["id", "kind", "message_id", "recipient", "tenant", "shard", "at", "reason_code"],
+                "properties": {
+                  "id": {"type": "string", "format": "uuid"}, "kind": {"type": "string"},
+                  "message_id": {"type": ["string", "null"], "format": "uuid"}, "recipient": {"type": ["string", "null"]},
+                  "tenant": {"type": "string"}, "shard": {"type": "string"}, "at": {"type": "string", "format": "date-time"},
+                  "reason_code": {"type": ["string", "null"]}, "cursor": {"type": "string"}, "detail": {},
+                  "possible_duplicate": {"type": "boolean"}, "sealed": {"type": "boolean"}}},
+              "EventPage": {"type": "object", "required": ["events", "next"], "properties": {
+                "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}, "next": {"type": "string"}}},
+              "Message": {"type": "object",
+                "required": ["id", "tenant", "shard", "accepted_at", "ruleset", "size", "recipients", "deliveries", "events"],
+                "properties": {
+                  "id": {"type": "string", "format": "uuid"}, "tenant": {"type": "string"}, "shard": {"type": "string"},
+                  "accepted_at": {"type": "string", "format": "date-time"}, "ruleset": {"type": "string"}, "size": {"type": "integer"},
+                  "envelope": {"type": "object", "properties": {
+                    "return_path": {"type": "string"}, "body": {"type": "string"}, "smtputf8": {"type": "boolean"},
+                    "require_tls": {"type": "boolean"}, "envelope_id": {"type": "string"}}},
+                  "recipients": {"type": "array", "items": {"type": "object", "required": ["number", "state"], "properties": {
+                    "number": {"type": "integer"}, "address": {"type": "string"}, "state": {"type": "string"}}}},
+                  "deliveries": {"type": "array", "items": {"type": "object", "required": ["number", "domain", "state", "due", "attempts"], "properties": {
+                    "number": {"type": "integer"}, "domain": {"type": "string"}, "state": {"type": "string"},
+                    "due": {"type": "string", "format": "date-time"}, "attempts": {"type": "integer"}}}},
+                  "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                  "reports_on": {"type": "string", "format": "uuid"}, "withdrawn_at": {"type": "string", "format": "date-time"},
+                  "shredded_at": {"type": "string", "format": "date-time"}, "sealed": {"type": "boolean"}}}
+            }
+          }
+        }
+
+        """#
+}
