@@ -153,7 +153,8 @@ let package = Package(
             name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], exclude: ["Vectors"],
             swiftSettings: strict),
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
-        .testTarget(name: "SmartTLSTests", dependencies: ["SmartTLS"], swiftSettings: strict),
+        .testTarget(
+            name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy"], swiftSettings: strict),
         .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Lab"], swiftSettings: strict),
         .testTarget(name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
         .testTarget(name: "APITests", dependencies: ["API", "Lab"], swiftSettings: strict),

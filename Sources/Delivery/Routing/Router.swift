@@ -50,6 +50,9 @@ public actor Router {
         return try result.outcome.get().shuffled(using: &generator)
     }
 
+    /// How many routes and absences are kept.
+    var keptCount: Int { kept.count }
+
     private func find(_ domain: String) async throws(RoutingFailure) -> RouteLookup.Result {
         if let task = underWay[domain] { return await task.value }
         let lookup = lookup

@@ -1,0 +1,79 @@
+// A resolver that answers from a table, so that a routing rule can be read as one row: what DNS says, what follows.
+
+import DNS
+import Foundation
+import Synchronization
+
+/// Answers by name and type; what is not in the table does not exist.
+final class DNSTable: DNSResolving {
+    /// What a lookup ends in.
+    enum Entry: Sendable {
+        case records([DNSRecord], DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300)
+        case nodata(DNSSecurity = .insecure)
+        case nxdomain(DNSSecurity = .insecure)
+        case failure(DNSFailure.Code)
+    }
+
+    private let entries: [String: Entry]
+    private let asked = Mutex<[String]>([])
+    private let delay: Duration
+
+    init(_ entries: [String: Entry], delay: Duration = .zero) {
+        self.entries = entries
+        self.delay = delay
+    }
+
+    /// The questions so far, as `name TYPE`.
+    var questions: [String] { asked.withLock { $0 } }
+
+    func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
+        let question = "\(name) \(type)"
+        asked.withLock { $0.append(question) }
+        if delay > .zero { try? await Task.sleep(for: delay) }
+        let known = entries.keys.contains { $0.hasPrefix("\(name) ") }
+        switch entries[question] ?? (known ? .nodata() : .nxdomain()) {
+        case .records(let records, let security, let canonical, let ttl):
+            return DNSAnswer(
+                name: name, type: type, outcome: .records(records),
+                canonicalName: canonical.flatMap { try? DomainName($0) }, security: security, ttl: ttl)
+        case .nodata(let security):
+            return DNSAnswer(name: name, type: type, outcome: .nodata, security: security, ttl: 60)
+        case .nxdomain(let security):
+            return DNSAnswer(name: name, type: type, outcome: .nxdomain, security: security, ttl: 60)
+        case .failure(let code): throw DNSFailure(code, question)
+        }
+    }
+}
+
+extension DNSTable.Entry {
+    /// MX records as `preference host`.
+    static func mx(
+        _ records: String..., security: DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300
+    )
+        -> DNSTable.Entry
+    {
+        let parsed = records.compactMap { text -> DNSRecord? in
+            let parts = text.split(separator: " ")
+            guard parts.count == 2, let preference = UInt16(parts[0]),
+                let name = try? DomainName(String(parts[1]))
+            else { return nil }
+            return .mx(preference: preference, exchange: name)
+        }
+        return .records(parsed, security, canonical: canonical, ttl: ttl)
+    }
+
+    /// Addresses of either family.
+    static func addresses(
+        _ texts: String..., security: DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300
+    ) -> DNSTable.Entry {
+        .records(
+            texts.compactMap { IPAddress($0).map { .address($0) } }, security, canonical: canonical, ttl: ttl)
+    }
+}
+
+/// A time that a test sets.
+final class Elapsed: Sendable {
+    private let duration = Mutex(Duration.zero)
+    var value: Duration { duration.withLock { $0 } }
+    func set(_ value: Duration) { duration.withLock { $0 = value } }
+}
