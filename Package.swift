@@ -155,7 +155,7 @@ let package = Package(
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy"], swiftSettings: strict),
-        .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Lab"], swiftSettings: strict),
+        .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"], swiftSettings: strict),
         .testTarget(name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
         .testTarget(name: "APITests", dependencies: ["API", "Lab"], swiftSettings: strict),
         .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Lab"], swiftSettings: strict),

@@ -110,6 +110,11 @@ public struct IntakeLedger: Sendable {
             [.uuidArray(ids), .uuidArray(ids.map { AcceptedEventID.make(message: $0, recipient: -1) })])
     }
 
+    /// Which of these messages are there and stand.
+    public func known(_ ids: [UUID]) async throws -> Set<UUID> {
+        try await call("SELECT ledger.known_messages($1)", [.uuidArray(ids)])
+    }
+
     /// The first message with these bytes and envelope, made to stand by this commit; nil when there is none (any more).
     /// Throws when the commit is not durable or not known.
     public func replay(of tag: [UInt8]) async throws -> UUID? {
