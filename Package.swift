@@ -158,7 +158,11 @@ let package = Package(
         .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"], swiftSettings: strict),
         .testTarget(name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
         .testTarget(name: "APITests", dependencies: ["API", "Lab"], swiftSettings: strict),
-        .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Lab"], swiftSettings: strict),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: [
+                "Cluster", "Lab", "Settings", logging, .product(name: "X509", package: "swift-certificates"),
+            ], swiftSettings: strict),
         .testTarget(name: "HouseTests", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
