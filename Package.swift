@@ -84,7 +84,10 @@ let package = Package(
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
             ], swiftSettings: strict),
         .target(
-            name: "Ledger", dependencies: ["Postgres", "Migrations", crypto, logging],
+            name: "Ledger",
+            dependencies: [
+                "Postgres", "Migrations", crypto, .product(name: "CryptoExtras", package: "swift-crypto"), logging,
+            ],
             swiftSettings: strict),
 
         // Judgement of a recipient host.
@@ -114,7 +117,7 @@ let package = Package(
         .target(
             name: "Cluster",
             dependencies: nio + [
-                "CLinux", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                "CLinux", "TLS", "Postgres", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), logging, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),

@@ -1,6 +1,8 @@
 // What a local cluster's database holds before the first node starts: schema, passwords, keys, the tenant `demo`.
 
 import Foundation
+import Ledger
+import Postgres
 
 /// Brings the database of a local cluster up to date. Safe to repeat.
 struct ClusterProvisioning: Sendable {
@@ -8,10 +10,82 @@ struct ClusterProvisioning: Sendable {
 
     /// Why the database cannot be spoken to yet; nil when it can.
     func obstacle() async -> String? {
-        let socket = "\(prepared.layout.postgresSocket)/.s.PGSQL.\(prepared.region.postgresPort)"
-        return FileManager.default.fileExists(atPath: socket) ? nil : "no socket yet"
+        do {
+            let connection = try await PostgresConnection.connect(
+                owner(of: "postgres", patience: .seconds(2)))
+            await connection.close()
+            return nil
+        } catch {
+            return error.message
+        }
     }
 
     /// Does everything.
-    func run() async throws(ClusterError) {}
+    /// - Throws: `state` that says what could not be done.
+    func run() async throws(ClusterError) {
+        do {
+            try await createDatabase()
+            try await migrate()
+            let pool = PostgresPool(
+                configuration: owner(of: PostgresInstance.database), limit: 1, waitLimit: .seconds(10))
+            do {
+                try await fill(ControlAdministration(pool: pool))
+                _ = try await Maintenance(pool: pool).run()
+            } catch {
+                await pool.close()
+                throw error
+            }
+            await pool.close()
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw ClusterError(.state, "cannot prepare the database: \(error)")
+        }
+    }
+
+    private func owner(of database: String, patience: Duration = .seconds(10)) -> PostgresConfiguration {
+        PostgresConfiguration(
+            prepared.postgres.conninfo(
+                role: PostgresInstance.superuser,
+                password: prepared.passwords[PostgresInstance.superuser] ?? "",
+                database: database),
+            applicationName: "zegel-local", connectTimeout: patience)
+    }
+
+    private func createDatabase() async throws {
+        let connection = try await PostgresConnection.connect(owner(of: "postgres"))
+        try await connection.perform { session in
+            let name = PostgresInstance.database
+            guard try session.query("SELECT 1 FROM pg_database WHERE datname = $1", [.text(name)]).isEmpty
+            else { return }
+            try session.execute("CREATE DATABASE \(name)")
+        }
+        await connection.close()
+    }
+
+    private func migrate() async throws {
+        let connection = try await PostgresConnection.connect(owner(of: PostgresInstance.database))
+        do {
+            _ = try await Migrator().migrate(connection)
+        } catch {
+            await connection.close()
+            throw error
+        }
+        await connection.close()
+    }
+
+    private func fill(_ control: ControlAdministration) async throws {
+        for role in PreparedCluster.roles {
+            try await control.setPassword(ofRole: role, to: prepared.passwords[role] ?? "")
+        }
+        try await KeyEpochs(prepared: prepared).extend(control)
+        let demo = prepared.demo
+        try await control.putTenant(id: DemoTenant.id, name: "Demo", defaultRuleset: demo.ruleset)
+        try await control.putSenderDomain(DemoTenant.domain, tenant: DemoTenant.id)
+        try await control.putCredential(
+            CredentialRow(id: UUID(), tenant: DemoTenant.id, username: demo.user, password: demo.password))
+        try await control.putAPIKey(
+            id: demo.key.id, tenant: DemoTenant.id, label: "zegel local", scopes: ["*"],
+            secretHash: demo.key.secretHash)
+    }
 }

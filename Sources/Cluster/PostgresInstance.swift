@@ -55,9 +55,12 @@ public struct PostgresInstance: Sendable {
     }
 
     /// The address of the server as a libpq conninfo, by its Unix socket.
-    public func conninfo(role: String, password: String) -> String {
-        "host=\(layout.postgresSocket) port=\(region.postgresPort) dbname=\(Self.database) user=\(role) "
-            + "password=\(password)"
+    public func conninfo(role: String, password: String, database: String = PostgresInstance.database)
+        -> String
+    {
+        let folder = layout.postgresSocket.map { "\\'".contains($0) ? "\\\($0)" : "\($0)" }.joined()
+        return
+            "host='\(folder)' port=\(region.postgresPort) dbname=\(database) user=\(role) password=\(password)"
     }
 
     /// The address of the server as a URL, by TCP.

@@ -2,6 +2,7 @@
 
 import Crypto
 import Foundation
+import Ledger
 
 /// A local cluster whose files are all there.
 struct PreparedCluster: Sendable {
@@ -63,7 +64,7 @@ struct PreparedCluster: Sendable {
             region.nodes.compactMap { $0.ports[use] }.map { "\(region.address):\($0)" }
         }
         return Endpoints(
-            ca: layout.authority, apiKey: demo.apiKey, smtpUser: demo.user, smtpPassword: demo.password,
+            ca: layout.authority, apiKey: demo.key.text, smtpUser: demo.user, smtpPassword: demo.password,
             regions: [
                 Endpoints.Region(
                     name: region.name, smtp: addresses("smtp"), smtps: addresses("smtps"),
@@ -128,23 +129,19 @@ struct DemoTenant: Sendable {
     static let domain = "demo.test"
     let user = "demo"
     let password: String
-    let apiKeyID: UUID
-    let apiSecret: String
+    let key: APIKeyText
     let ruleset: String
-
-    /// What a client sends as its bearer token.
-    var apiKey: String { "zegel_\(apiKeyID.uuidString.lowercased())_\(apiSecret)" }
 
     init(layout: ClusterLayout, ruleset: String) throws(ClusterError) {
         self.ruleset = ruleset
         password = try ClusterFiles.keptSecret(layout.secrets + "/smtp.password")
-        apiSecret = try ClusterFiles.keptSecret(layout.secrets + "/api.secret")
-        let idPath = layout.secrets + "/api.id"
-        if let id = try ClusterFiles.text(idPath).flatMap({ UUID(uuidString: $0) }) {
-            apiKeyID = id
+        let keyPath = layout.secrets + "/api.key"
+        if let text = try ClusterFiles.text(keyPath) {
+            guard let kept = APIKeyText(text) else { throw ClusterError(.state, "\(keyPath) is damaged") }
+            key = kept
         } else {
-            apiKeyID = UUID()
-            try ClusterFiles.write(apiKeyID.uuidString + "\n", to: idPath)
+            key = APIKeyText(id: UUID(), secret: ClusterFiles.secret(bytes: 32))
+            try ClusterFiles.write(key.text + "\n", to: keyPath)
         }
     }
 }

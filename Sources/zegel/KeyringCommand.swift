@@ -3,19 +3,71 @@
 import ArgumentParser
 import Cluster
 import Foundation
+import Logging
+import Observability
 
 struct KeyringCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "keyring", abstract: "The embedded key service.", subcommands: [Serve.self])
+        commandName: "keyring",
+        abstract: "The embedded key service: private region keys in a process of their own.",
+        discussion: """
+            The keyring holds the private halves of a region's keys in a folder that only its user reads, and opens \
+            wrapped batch keys for those that may: each Unix socket opens certain purposes for certain users, whom the \
+            kernel names. Every use of a key is one audit record on standard error; no key ever leaves.
+            """,
+        subcommands: [Serve.self])
 
     struct Serve: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Serve the keyring on Unix sockets.")
+        static let configuration = CommandConfiguration(
+            abstract: "Serve a keyring on Unix sockets until SIGTERM.",
+            discussion: """
+                With --dir, the keyring of a local cluster. Else --keys, --region and at least one --socket, written as \
+                PATH=NAME:PURPOSE[,PURPOSE][:UID[,UID]] with the purposes content and metadata; without user ids only \
+                the user at hand may connect.
 
-        @Option(name: .long, help: ArgumentHelp("The local cluster whose keys are served.", valueName: "dir"))
-        var dir: String
+                EXAMPLES
+                  zegel keyring serve --dir /var/tmp/zegel
+                  zegel keyring serve --keys /var/lib/zegel/keyring --region r1 \\
+                    --socket /run/zegel/worker.sock=worker:content,metadata:991 \\
+                    --socket /run/zegel/api.sock=api:metadata:992
+                """)
+
+        @Option(
+            name: .long, help: ArgumentHelp("The local cluster whose keyring is served.", valueName: "dir"))
+        var dir: String?
+
+        @Option(name: .long, help: ArgumentHelp("The folder of the private keys.", valueName: "dir"))
+        var keys: String?
+
+        @Option(name: .long, help: ArgumentHelp("The region whose keys these are.", valueName: "name"))
+        var region: String?
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "A socket and who may ask what on it. Repeatable.", valueName: "path=name:purposes:uids"))
+        var socket: [String] = []
 
         func run() async throws {
-            try await reporting { throw ClusterError(.usage, "not there yet") }
+            try await reporting {
+                let service: KeyringService
+                switch (dir, keys, region) {
+                case (let dir?, nil, nil) where socket.isEmpty:
+                    service = try KeyringService(localClusterIn: dir)
+                case (nil, let keys?, let region?) where !socket.isEmpty:
+                    service = try KeyringService(
+                        keys: keys, region: region,
+                        sockets: socket.map { text throws(ClusterError) in
+                            try KeyringService.socket(text)
+                        })
+                default:
+                    throw ClusterError(.usage, "give either --dir, or --keys, --region and --socket")
+                }
+                for lack in ProcessHardening.apply() { say("keyring: \(lack)") }
+                LogBootstrap.start(level: .info, node: "keyring")
+                defer { LogBootstrap.flush() }
+                try await service.run(logger: Logger(label: "zegel-keyring"))
+            }
         }
     }
 }

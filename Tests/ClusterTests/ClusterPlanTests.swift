@@ -114,11 +114,12 @@ struct NodeConfigurationTests {
             #expect(Set(entries.map(\.key)).count == entries.count)
             try ClusterFiles.write(NodeConfiguration.yaml(entries), to: path)
             let settings = try Settings(file: path)
-            #expect(settings[Keys.deliveryPort] == 2525)
-            #expect(settings[Keys.nodeName] == node.name)
+            #expect(DeliverySettings(settings).port == 2525)
+            #expect(NodeSettings(settings).name == node.name)
             if node.role == .edge {
-                #expect(settings[Keys.edgeHostName] == "mx.demo.test")
-                #expect(settings[Keys.controlDSN]?.hasSuffix("password=it's\\a\"secret") == true)
+                #expect(try EdgeSettings(settings).hostName == "mx.demo.test")
+                let dsn = try DatabaseSettings(settings, for: "edge").controlDSN
+                #expect(dsn.hasSuffix("password=it's\\a\"secret"))
             }
         }
     }
