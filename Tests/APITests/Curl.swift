@@ -1,0 +1,45 @@
+// curl as a client that the project did not write.
+import Foundation
+
+/// Asks a server with the installed curl, trusting the test's own authority.
+struct Curl {
+    struct Answer {
+        var status: Int
+        /// By lower-case name.
+        var headers: [String: String]
+        var body: String
+    }
+
+    private let port: Int
+    private let authority: String
+
+    init(_ api: ServedAPI) throws {
+        port = api.port
+        authority = FileManager.default.temporaryDirectory.appendingPathComponent("ca-\(UUID()).pem").path
+        try Data(api.rootPEM).write(to: URL(fileURLWithPath: authority))
+    }
+
+    func get(_ path: String, key: String?) throws -> Answer {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        process.arguments =
+            ["60", "curl", "-sS", "-i", "--http1.1", "--cacert", authority]
+            + (key.map { ["-H", "Authorization: Bearer \($0)"] } ?? []) + ["https://localhost:\(port)\(path)"]
+        let output = Pipe()
+        process.standardOutput = output
+        process.standardError = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        guard let end = text.range(of: "\r\n\r\n") else { throw FixtureError(description: "curl: \(text)") }
+        let lines = text[..<end.lowerBound].split(separator: "\r\n")
+        var headers: [String: String] = [:]
+        for line in lines.dropFirst() {
+            guard let colon = line.firstIndex(of: ":") else { continue }
+            headers[line[..<colon].lowercased()] = line[line.index(after: colon)...].trimmingCharacters(
+                in: .whitespaces)
+        }
+        let status = lines.first?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return Answer(status: status, headers: headers, body: String(text[end.upperBound...]))
+    }
+}
