@@ -1,0 +1,1 @@
+// Verdicts, tested as values.
