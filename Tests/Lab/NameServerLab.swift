@@ -43,7 +43,7 @@ public final class NameServerLab: Sendable {
     /// The file with the DS record of `test.`
     public let trustAnchor: String
     private let folder: URL
-    private let server: LabServer
+    private let server: ChildProcess
 
     /// Signs the zones, writes the configuration and starts the server; it answers when this returns.
     public static func start(_ zones: [LabZone]) async throws -> NameServerLab {
@@ -69,10 +69,10 @@ public final class NameServerLab: Sendable {
             }
         }
         let log = try? String(contentsOf: folder.appending(path: "log"), encoding: .utf8)
-        throw LabCommandError(description: "nsd does not start: \(log ?? "")")
+        throw LabError("nsd does not start: \(log ?? "")")
     }
 
-    private init(port: UInt16, trustAnchor: String, folder: URL, server: LabServer) {
+    private init(port: UInt16, trustAnchor: String, folder: URL, server: ChildProcess) {
         self.port = port
         self.trustAnchor = trustAnchor
         self.folder = folder
@@ -80,12 +80,15 @@ public final class NameServerLab: Sendable {
     }
 
     deinit {
-        server.stop()
+        server.signal(SIGTERM)
         try? FileManager.default.removeItem(at: folder)
     }
 
     /// Stops answering; questions then meet a closed port.
-    public func stop() { server.stop() }
+    public func stop() async {
+        server.signal(SIGTERM)
+        _ = await server.waitForExit(within: .seconds(5))
+    }
 
     private static func soa(_ zone: String) -> String {
         "$ORIGIN \(zone).\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 60\n"
@@ -93,18 +96,25 @@ public final class NameServerLab: Sendable {
 
     /// Writes a zone's file, signed as wanted, and gives the DS records for the parent.
     private static func write(_ text: String, _ zone: LabZone, in folder: URL) async throws -> String {
-        let file = folder.appending(path: "\(zone.name).zone")
-        try text.write(to: file, atomically: true, encoding: .utf8)
+        let zoneFile = folder.appending(path: "\(zone.name).zone")
+        try text.write(to: zoneFile, atomically: true, encoding: .utf8)
         if zone.signing == .unsigned { return "" }
-        let key = try await labCommand("ldns-keygen", ["-a", "ECDSAP256SHA256", "-k", zone.name], in: folder)
-            .trimmingCharacters(in: .whitespacesAndNewlines)
+        let keys = folder.appending(path: "keys-\(zone.name)")
+        try FileManager.default.createDirectory(at: keys, withIntermediateDirectories: true)
+        try await ChildProcess.run(
+            ["ldns-keygen", "-a", "ECDSAP256SHA256", "-k", zone.name], directory: keys.path)
+        let files = try FileManager.default.contentsOfDirectory(atPath: keys.path)
+        guard let file = files.first(where: { $0.hasSuffix(".ds") }) else {
+            throw LabError("ldns-keygen made no key")
+        }
+        let key = keys.appending(path: file).deletingPathExtension().path
         let year = Calendar(identifier: .gregorian).component(.year, from: Date())
         let (from, to) = zone.signing == .expired ? (year - 3, year - 2) : (year - 1, year + 1)
         let signed = folder.appending(path: "\(zone.name).signed")
-        try await labCommand(
-            "ldns-signzone",
-            ["-n", "-i", "\(from)0101000000", "-e", "\(to)1231000000", "-f", signed.path, file.path, key],
-            in: folder)
+        try await ChildProcess.run([
+            "ldns-signzone", "-n", "-i", "\(from)0101000000", "-e", "\(to)1231000000", "-f", signed.path,
+            zoneFile.path, key,
+        ])
         var lines = try String(contentsOf: signed, encoding: .utf8).split(separator: "\n").map(String.init)
         if case .altered(let name, let type) = zone.signing {
             let owner = name == "@" ? "\(zone.name)." : "\(name).\(zone.name)."
@@ -116,11 +126,11 @@ public final class NameServerLab: Sendable {
                     line[...space] + String(signature.prefix(40).reversed()) + signature.dropFirst(40)
             }
         }
-        try (lines.joined(separator: "\n") + "\n").write(to: file, atomically: true, encoding: .utf8)
-        return try String(contentsOf: folder.appending(path: "\(key).ds"), encoding: .utf8)
+        try (lines.joined(separator: "\n") + "\n").write(to: zoneFile, atomically: true, encoding: .utf8)
+        return try String(contentsOfFile: key + ".ds", encoding: .utf8)
     }
 
-    private static func serve(_ zones: [String], port: UInt16, in folder: URL) async throws -> LabServer? {
+    private static func serve(_ zones: [String], port: UInt16, in folder: URL) async throws -> ChildProcess? {
         var configuration = """
             server:
                 ip-address: 127.0.0.1@\(port)
@@ -142,12 +152,17 @@ public final class NameServerLab: Sendable {
         }
         let file = folder.appending(path: "nsd.conf")
         try configuration.write(to: file, atomically: true, encoding: .utf8)
-        let server = try LabServer("nsd", ["-d", "-c", file.path], log: folder.appending(path: "log"))
+        let log = folder.appending(path: "log").path
+        let server = try await ChildProcess.start(
+            ["nsd", "-d", "-c", file.path], deathSignal: "TERM", output: log)
         do {
-            try await eventually("nsd listens", within: .seconds(5)) { accepts(port) }
+            try await eventually("nsd listens", within: .seconds(5)) {
+                guard server.isRunning else { throw WaitExpired(description: "nsd ended") }
+                return accepts(port)
+            }
             return server
         } catch is WaitExpired {
-            server.stop()
+            server.signal(SIGKILL)
             return nil
         }
     }
@@ -161,7 +176,7 @@ public func freePort() throws -> UInt16 {
             return port
         }
     }
-    throw LabCommandError(description: "no free port")
+    throw LabError("no free port")
 }
 
 private func loopback<Result>(
@@ -202,7 +217,7 @@ public final class SilentNameServer: Sendable {
         let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
         guard loopback(port, { bind(descriptor, $0, $1) }) == 0 else {
             close(descriptor)
-            throw LabCommandError(description: "port \(port) is taken")
+            throw LabError("port \(port) is taken")
         }
         self.port = port
         self.descriptor = descriptor

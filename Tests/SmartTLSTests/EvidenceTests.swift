@@ -1,1 +1,94 @@
-// SmartTLS
+// From what a handshake showed to findings: every fault of a chain gets its own finding.
+
+import Policy
+import Testing
+
+@testable import SmartTLS
+@testable import TLS
+
+@Suite struct EvidenceTests {
+    private func evidence(
+        version: TLSVersion = .tls13, verification: ChainVerification = .valid, matched: Bool? = true,
+        chain: [[UInt8]] = [[1, 2, 3]]
+    ) -> PeerEvidence {
+        PeerEvidence(
+            version: version, cipherSuite: "TLS_AES_256_GCM_SHA384", isForwardSecret: true, cipherBits: 256,
+            keyExchangeGroup: "x25519", signatureAlgorithm: "RSA-PSS+SHA256", serverName: "mx.bar.test",
+            alpn: nil,
+            chain: chain, verification: verification, nameMatched: matched)
+    }
+
+    private func read(_ evidence: PeerEvidence) -> HostFindings {
+        HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven)
+    }
+
+    @Test func `a good handshake`() {
+        #expect(
+            read(evidence()).findings == [.tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven])
+    }
+
+    @Test(arguments: [
+        (TLSVersion.tls10, Finding.tls10), (.tls11, .tls11), (.tls12, .tls12), (.tls13, .tls13),
+    ])
+    func `each version is a finding`(version: TLSVersion, finding: Finding) {
+        #expect(read(evidence(version: version)).findings.first == finding)
+    }
+
+    @Test func `no forward secrecy is a finding`() {
+        var transport = evidence()
+        transport.isForwardSecret = false
+        #expect(read(transport).findings.contains(.noForwardSecrecy))
+    }
+
+    @Test(arguments: [
+        (ChainFault.Kind.selfSigned, Finding.selfSigned), (.selfSignedInChain, .untrustedRoot),
+        (.unknownIssuer, .untrustedRoot), (.missingIntermediate, .missingIntermediate),
+        (.badSignature, .badSignature), (.revoked, .revoked), (.expired, .expired),
+        (.notYetValid, .notYetValid),
+        (.weak, .weakCertificate), (.wrongPurpose, .wrongPurpose), (.wrongName, .nameMismatch),
+        (.other, .chainInvalid),
+    ])
+    func `each fault of a chain is a finding of its own`(kind: ChainFault.Kind, finding: Finding) {
+        var fault = ChainFault(code: 1, depth: 0)
+        fault.kind = kind
+        let host = read(evidence(verification: .failed([fault]), matched: kind != .wrongName))
+        #expect(host.findings.contains(finding))
+        #expect(!host.findings.contains(.chainTrusted))
+        #expect(Verdict.judge(.secure, host).outcome == .refuse)
+    }
+
+    @Test(arguments: [nil, false]) func `a name that was not found, or not asked about, does not match`(
+        matched: Bool?
+    ) {
+        let host = read(evidence(matched: matched))
+        #expect(host.findings.contains(.nameMismatch) && !host.findings.contains(.nameMatches))
+    }
+
+    @Test func `no certificate is no trusted chain`() {
+        let host = read(evidence(verification: .notPresented, matched: nil, chain: []))
+        #expect(host.findings.contains(.noCertificate) && host.findings.contains(.nameMismatch))
+    }
+
+    @Test func `the summary holds what an event needs, with the digest of the leaf`() {
+        let summary = read(evidence()).evidence
+        #expect(
+            summary.tlsVersion == "TLSv1.3" && summary.keyExchangeGroup == "x25519"
+                && summary.chainLength == 1)
+        #expect(
+            summary.certificateDigest == "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81")
+    }
+
+    @Test(arguments: [
+        (TLSAbsence.notOffered, Finding.starttlsNotOffered), (.rejected, .starttlsRejected),
+        (.noCommonVersion, .noCommonVersion), (.handshakeFailed("alert"), .handshakeFailed),
+    ])
+    func `each way to have no TLS is a finding`(absence: TLSAbsence, finding: Finding) {
+        let host = HostFindings(absence: absence, host: "mx.bar.test", name: .unproven)
+        #expect(host.findings == [finding, .nameUnproven])
+    }
+
+    @Test func `OpenSSL's word for no common version is told apart from other failures`() {
+        #expect(TLSAbsence(TLSError(.protocolVersion, "unsupported protocol")) == .noCommonVersion)
+        #expect(TLSAbsence(TLSError(.closedInHandshake, "")) == .handshakeFailed("closed in handshake"))
+    }
+}

@@ -1,0 +1,207 @@
+// The decision table: what was found, and what each ruleset makes of it. `docs/verdicts.md` shows the same rows.
+
+import Foundation
+import Policy
+import Testing
+
+@testable import SmartTLS
+
+@Suite struct VerdictTests {
+    struct Row: Sendable, CustomTestStringConvertible {
+        let rule: String
+        let findings: Set<Finding>
+        /// `outcome reason` under `opportunistic`, `secure` and `nta7516`.
+        let ends: [String]
+        var testDescription: String { rule }
+
+        init(
+            _ rule: String, _ findings: Set<Finding>, _ opportunistic: String, _ secure: String,
+            _ nta7516: String
+        ) {
+            (self.rule, self.findings, self.ends) = (rule, findings, [opportunistic, secure, nta7516])
+        }
+    }
+
+    /// A host with which nothing is wrong, but for what is taken away or added.
+    private static func good(_ without: Set<Finding> = [], _ plus: Set<Finding> = []) -> Set<Finding> {
+        let all: Set<Finding> = [.tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven]
+        return all.subtracting(without).union(plus)
+    }
+
+    private static let proven = "deliver tls-authenticated"
+    private static let unproven = "deliver tls-unauthenticated"
+    private static let noDANE = "refuse dane-required"
+    private static let broken = "defer tls-handshake-failed"
+
+    static let rows: [Row] = [
+        Row("TLS 1.3, trusted, name matches and is proven", good(), proven, proven, noDANE),
+        Row("TLS 1.2", good([.tls13], [.tls12]), proven, proven, noDANE),
+        Row(
+            "design §9: a name from unsigned DNS is enough for secure", good([.nameProven], [.nameUnproven]),
+            proven, proven, noDANE),
+        Row(
+            "no STARTTLS", [.starttlsNotOffered, .nameUnproven], "deliver cleartext-allowed",
+            "refuse starttls-not-supported", "refuse starttls-not-supported"),
+        Row(
+            "law 2: STARTTLS offered and then refused is no licence for cleartext",
+            [.starttlsRejected, .nameUnproven], broken, broken, broken),
+        Row(
+            "law 2: a handshake that broke off is no licence for cleartext",
+            [.handshakeFailed, .nameUnproven],
+            broken, broken, broken),
+        Row(
+            "no version in common", [.noCommonVersion, .nameUnproven], broken, "refuse tls-version-too-low",
+            "refuse tls-version-too-low"),
+        Row(
+            "RFC 8996: TLS 1.1", good([.tls13], [.tls11]), proven, "refuse tls-version-too-low",
+            "refuse tls-version-too-low"),
+        Row(
+            "RFC 8996: TLS 1.0", good([.tls13], [.tls10]), proven, "refuse tls-version-too-low",
+            "refuse tls-version-too-low"),
+        Row(
+            "no forward secrecy", good([.tls13, .forwardSecrecy], [.tls12, .noForwardSecrecy]), proven,
+            "refuse no-forward-secrecy", "refuse no-forward-secrecy"),
+        Row(
+            "self-signed", good([.chainTrusted], [.selfSigned]), unproven, "refuse certificate-not-trusted",
+            noDANE),
+        Row(
+            "unknown root", good([.chainTrusted], [.untrustedRoot]), unproven,
+            "refuse certificate-not-trusted",
+            noDANE),
+        Row(
+            "missing intermediate", good([.chainTrusted], [.missingIntermediate]), unproven,
+            "refuse certificate-not-trusted", noDANE),
+        Row("expired", good([.chainTrusted], [.expired]), unproven, "refuse certificate-expired", noDANE),
+        Row(
+            "not yet valid", good([.chainTrusted], [.notYetValid]), unproven, "refuse certificate-expired",
+            noDANE),
+        Row(
+            "wrong name", good([.nameMatches], [.nameMismatch]), unproven, "refuse certificate-host-mismatch",
+            noDANE),
+        Row(
+            "self-signed, expired and wrongly named: the gravest names the reason",
+            good([.chainTrusted, .nameMatches], [.selfSigned, .expired, .nameMismatch]), unproven,
+            "refuse certificate-not-trusted", noDANE),
+        Row("revoked", good([.chainTrusted], [.revoked]), unproven, "refuse validation-failure", noDANE),
+        Row(
+            "weak certificate", good([.chainTrusted], [.weakCertificate]), unproven,
+            "refuse validation-failure",
+            noDANE),
+        Row(
+            "wrong purpose", good([.chainTrusted], [.wrongPurpose]), unproven, "refuse validation-failure",
+            noDANE),
+        Row(
+            "no certificate", good([.chainTrusted, .nameMatches], [.noCertificate, .nameMismatch]), unproven,
+            "refuse certificate-not-trusted", noDANE),
+        Row(
+            "nothing known of the connection: nothing follows", [.nameProven], "defer validation-failure",
+            "defer validation-failure", "defer validation-failure"),
+    ]
+
+    private func host(_ findings: Set<Finding>) -> HostFindings {
+        HostFindings(findings, evidence: EvidenceSummary(host: "mx.bar.test"))
+    }
+
+    private func ends(_ ruleset: Ruleset, _ findings: Set<Finding>) -> String {
+        let verdict = Verdict.judge(ruleset, host(findings))
+        #expect(verdict.ruleset == ruleset.name && verdict.rulesetVersion == ruleset.version)
+        #expect((verdict.outcome == .deliver) == verdict.shortcomings.isEmpty)
+        return "\(verdict.outcome) \(verdict.reason)"
+    }
+
+    @Test(arguments: rows) func `verdicts`(_ row: Row) {
+        let found = [Ruleset.opportunistic, .secure, .nta7516].map { ends($0, row.findings) }
+        #expect(found == row.ends)
+    }
+
+    @Test func `law 10: what a stricter ruleset delivers, a looser one delivers too, over random findings`() {
+        var seed = UInt64.random(in: 0 ... .max)
+        print("seed \(seed)")
+        func next() -> UInt64 {
+            seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return seed >> 33
+        }
+        var delivered = 0
+        for _ in 0..<20_000 {
+            let findings = Set(Finding.allCases.filter { _ in next() % 5 == 0 })
+                .subtracting([.starttlsNotOffered, .starttlsRejected, .noCommonVersion, .handshakeFailed])
+                .union(next() % 2 == 0 ? VerdictTests.good() : [])
+            let secure = Verdict.judge(.secure, host(findings))
+            if secure.outcome == .deliver {
+                delivered += 1
+                #expect(Verdict.judge(.opportunistic, host(findings)).outcome == .deliver)
+            }
+            #expect(Verdict.judge(.nta7516, host(findings)).outcome != .deliver, "nta7516 needs DANE")
+            #expect(Verdict.judge(.secure, host(findings)) == secure, "the same findings, the same verdict")
+        }
+        #expect(delivered > 100)
+    }
+
+    @Test func `every reason of a verdict has words`() {
+        for code in Set(VerdictTests.rows.flatMap(\.ends).compactMap { $0.split(separator: " ").last }) {
+            #expect(ReasonCode.known.contains(ReasonCode(rawValue: String(code))), "\(code)")
+        }
+    }
+
+    @Test func `all shortcomings are named, the gravest first`() {
+        let verdict = Verdict.judge(
+            .secure, host([.tls11, .noForwardSecrecy, .selfSigned, .expired, .nameMismatch, .nameUnproven]))
+        #expect(
+            verdict.shortcomings.map(\.rawValue) == [
+                "tls-version-too-low", "no-forward-secrecy", "certificate-not-trusted", "certificate-expired",
+                "certificate-host-mismatch",
+            ])
+    }
+
+    @Test func `a ruleset of its own that demands proof of the name refuses what is unproven`() {
+        var own = Ruleset.secure
+        (own.name, own.acceptsUnprovenName) = ("own", false)
+        #expect(ends(own, VerdictTests.good([.nameProven], [.nameUnproven])) == "refuse name-unproven")
+        #expect(ends(own, VerdictTests.good()) == "deliver tls-authenticated")
+    }
+
+    @Test(arguments: 0..<3) func `a ruleset that demands anything of TLS demands TLS`(change: Int) {
+        var own = Ruleset.opportunistic
+        own.name = "own"
+        switch change {
+        case 0: own.minimumVersion = .tls13
+        case 1: own.requiresForwardSecrecy = true
+        default: own.authentication = .pkixName
+        }
+        #expect(ends(own, [.starttlsNotOffered, .nameProven]) == "refuse starttls-not-supported")
+    }
+
+    @Test func `a floor of TLS 1.3 refuses TLS 1.2`() {
+        var own = Ruleset.secure
+        (own.name, own.minimumVersion) = ("own", .tls13)
+        #expect(ends(own, VerdictTests.good([.tls13], [.tls12])) == "refuse tls-version-too-low")
+    }
+
+    @Test func `a ruleset that is not known waits`() {
+        let verdict = Verdict.unknownRuleset(named: "theirs")
+        #expect(verdict.outcome == .defer && verdict.reason == .rulesetUnknown && verdict.ruleset == "theirs")
+    }
+
+    @Test func `over several hosts: delivered, else waiting for one that may be better, else refused`() {
+        func verdict(_ findings: Set<Finding>) -> Verdict { Verdict.judge(.secure, host(findings)) }
+        let good = verdict(VerdictTests.good())
+        let broken = verdict([.handshakeFailed])
+        let bad = verdict([.starttlsNotOffered])
+        #expect(Verdict.overall([bad, good])?.outcome == .deliver)
+        #expect(Verdict.overall([bad, broken])?.outcome == .defer)
+        #expect(Verdict.overall([bad, bad])?.outcome == .refuse)
+        #expect(Verdict.overall([]) == nil)
+    }
+
+    @Test func `findings and verdicts survive JSON`() throws {
+        for row in VerdictTests.rows {
+            let host = host(row.findings)
+            let verdict = Verdict.judge(.secure, host)
+            let again = try JSONDecoder().decode(HostFindings.self, from: try JSONEncoder().encode(host))
+            #expect(again == host)
+            #expect(Verdict.judge(.secure, again) == verdict)
+            #expect(
+                try JSONDecoder().decode(Verdict.self, from: try JSONEncoder().encode(verdict)) == verdict)
+        }
+    }
+}
