@@ -6,6 +6,8 @@ public struct ClusterError: Error, Sendable, CustomStringConvertible {
     public enum Code: String, Sendable {
         /// The command or its options make no sense here.
         case usage
+        /// A setting is not what it must be.
+        case configuration
         /// Something that the machine must offer is missing: a program, a right, a free port.
         case environment
         /// A process could not be started or ended badly.

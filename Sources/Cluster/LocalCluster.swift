@@ -88,7 +88,7 @@ public struct LocalCluster: Sendable {
         do {
             _ = try Settings(assignments: plan.settings)
         } catch {
-            throw ClusterError(.usage, "\(error)")
+            throw ClusterError(.configuration, "\(error)")
         }
         try plan.replacePorts { (port, use) throws(ClusterError) in
             guard !LoopbackPorts.isFree(port, on: "127.0.0.1") else { return port }
@@ -242,5 +242,26 @@ public struct LocalCluster: Sendable {
             directory: layout.directory, state: nodes.allSatisfy(\.ready) ? .up : .degraded,
             supervisor: supervisor,
             nodes: nodes)
+    }
+}
+
+extension LocalCluster {
+    /// Settings files that a local cluster keeps for operators' commands.
+    public enum SettingsFile: String, Sendable {
+        /// How to ask the API.
+        case client
+        /// How to reach the database as its owner.
+        case owner
+    }
+
+    /// The path of one of them.
+    /// - Throws: `state` when there is no cluster.
+    public func settingsFile(_ file: SettingsFile) throws(ClusterError) -> String {
+        let path = layout.configuration(of: file.rawValue)
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw ClusterError(
+                .state, "there is no local cluster in \(layout.directory): zegel local up --dir DIR")
+        }
+        return path
     }
 }

@@ -56,6 +56,21 @@ struct PreparedCluster: Sendable {
             },
             identity: identity
         ).write()
+        try ClusterFiles.write(
+            NodeConfiguration.yaml([
+                ("client.url", endpoints.regions.first?.api ?? ""),
+                ("client.key_file", layout.secrets + "/api.key"),
+                ("client.authority", layout.authority), ("node.region", region.name),
+            ]), to: layout.configuration(of: "client"))
+        try ClusterFiles.write(
+            NodeConfiguration.yaml([
+                (
+                    "control.dsn",
+                    postgres.conninfo(
+                        role: PostgresInstance.superuser,
+                        password: passwords[PostgresInstance.superuser] ?? "")
+                )
+            ]), to: layout.configuration(of: "owner"))
     }
 
     /// Where everything will listen, without process ids.

@@ -246,3 +246,22 @@ public struct KeySettings: Sendable {
         try s.required(Keys.keyringSocket, for: role)
     }
 }
+
+/// How an operator's commands reach the API.
+public struct ClientSettings: Sendable {
+    /// `https://host:port`
+    public var url: String
+    /// File that holds the API key.
+    public var keyFile: String
+    /// PEM file: who may vouch for the API's certificate.
+    public var authority: String
+
+    /// Reads the keys `client.…`.
+    ///
+    /// - Throws: `SettingsError` when one is not set.
+    public init(_ s: Settings) throws(SettingsError) {
+        url = try s.required(Keys.clientURL, for: "this command")
+        keyFile = try s.required(Keys.clientKeyFile, for: "this command")
+        authority = try s.required(Keys.clientAuthority, for: "this command")
+    }
+}

@@ -140,6 +140,13 @@ public enum Keys {
     static let keysBatchMessages = SettingKey(
         "keys.batch_messages", .int(1...1_000_000), "1024", "Most messages sealed from one batch key.")
 
+    // MARK: client
+    static let clientURL = SettingKey(
+        "client.url", optional: .text, "The API that `zegel` commands ask: https://host:port.")
+    static let clientKeyFile = SettingKey("client.key_file", optional: .path, "File with the API key of `zegel` commands.")
+    static let clientAuthority = SettingKey(
+        "client.authority", optional: .path, "PEM file: who may vouch for the API's certificate.")
+
     // MARK: log
     static let logLevel = SettingKey(
         "log.level", .choice(LogLevel.self), "info", "Least severe log lines that are written.")
@@ -161,6 +168,7 @@ public enum Keys {
         .init(apiRatePerSecond), .init(apiStatementTimeout),
         .init(metricsListen),
         .init(keyringSocket), .init(keysRootPublic), .init(keysBatchSeconds), .init(keysBatchMessages),
+        .init(clientURL), .init(clientKeyFile), .init(clientAuthority),
         .init(logLevel),
     ]
 

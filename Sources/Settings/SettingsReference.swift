@@ -5,7 +5,8 @@ public enum SettingsReference {
     private static let groups: [(prefix: String, title: String)] = [
         ("node", "Every node"), ("control", "Control database"), ("shard", "Ledger shards"), ("edge", "Edge"),
         ("worker", "Worker"), ("delivery", "Delivery"), ("dns", "DNS"), ("api", "API"),
-        ("metrics", "Metrics and readiness"), ("keyring", "Key service"), ("keys", "Keys"), ("log", "Log"),
+        ("metrics", "Metrics and readiness"), ("keyring", "Key service"), ("keys", "Keys"),
+        ("client", "Operator's commands"), ("log", "Log"),
     ]
 
     /// The page, as it stands in the repository.

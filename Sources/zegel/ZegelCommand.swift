@@ -3,6 +3,8 @@
 import ArgumentParser
 import Cluster
 import Foundation
+import Observability
+import Settings
 
 @main
 struct ZegelCommand: AsyncParsableCommand {
@@ -20,17 +22,20 @@ struct ZegelCommand: AsyncParsableCommand {
             EXAMPLES
               zegel local up --dir /var/tmp/zegel --detach
               zegel local status --dir /var/tmp/zegel
-              zegel trace 019abcde-… --dir /var/tmp/zegel
+              zegel trace 01998f5a-7e11-7d2c-9f60-2b8f6a1c0e11 --dir /var/tmp/zegel
               zegel local down --dir /var/tmp/zegel
             """,
-        subcommands: [LocalCommand.self, KeyringCommand.self])
+        version: Release.version,
+        subcommands: [
+            LocalCommand.self, TraceCommand.self, MigrateCommand.self, KeyringCommand.self, CheckCommand.self,
+        ])
 }
 
 /// Says something on standard error.
 @Sendable func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
 /// Says something on standard output.
-func answer(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
+@Sendable func answer(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
 
 /// A value as JSON for programs: keys sorted, slashes as they are.
 func json(_ value: some Encodable) throws -> String {
@@ -47,7 +52,14 @@ func reporting(_ work: () async throws -> Void) async throws {
         throw code
     } catch let error as ClusterError {
         say("zegel: \(error)")
-        throw error.code == .usage ? ExitCode.validationFailure : ExitCode.failure
+        switch error.code {
+        case .usage: throw ExitCode.validationFailure
+        case .configuration: throw ExitCode(SettingsError.exitCode)
+        case .environment, .process, .timeout, .state, .answer: throw ExitCode.failure
+        }
+    } catch let error as SettingsError {
+        say("zegel: \(error)")
+        throw ExitCode(SettingsError.exitCode)
     } catch {
         say("zegel: \(error)")
         throw ExitCode.failure

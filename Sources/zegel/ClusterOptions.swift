@@ -1,0 +1,30 @@
+// How a command names the cluster that it speaks to.
+
+import ArgumentParser
+import Cluster
+import Foundation
+import Observability
+import Settings
+
+/// `--dir DIR` for a local cluster, else `--config FILE` and `--set key=value`.
+struct ClusterOptions: ParsableArguments {
+    @Option(name: .long, help: ArgumentHelp("A local cluster's folder (also ZEGEL_DIR).", valueName: "dir"))
+    var dir: String?
+
+    @OptionGroup var sources: SettingsOptions
+
+    /// The settings of the cluster's operator.
+    /// - Parameter file: the file that a local cluster keeps for this kind of command.
+    func settings(file: LocalCluster.SettingsFile) throws -> Settings {
+        let environment = ProcessInfo.processInfo.environment
+        if sources.config == nil, let dir = dir ?? environment["ZEGEL_DIR"] {
+            let path = try LocalCluster(directory: dir).settingsFile(file)
+            return try Settings(file: path, assignments: sources.set)
+        }
+        guard dir == nil else { throw ClusterError(.usage, "give either --dir or --config") }
+        guard sources.config != nil || environment["ZEGEL_CONFIG"] != nil else {
+            throw ClusterError(.usage, "which cluster? give --dir DIR (a local one) or --config FILE")
+        }
+        return try sources.settings()
+    }
+}

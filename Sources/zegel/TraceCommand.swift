@@ -1,0 +1,55 @@
+// zegel trace: what became of one message.
+
+import API
+import ArgumentParser
+import Cluster
+import Foundation
+import Settings
+
+struct TraceCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trace",
+        abstract: "Show what became of one message: its recipients, verdicts and timeline.",
+        discussion: """
+            The message id is what the edge answered after DATA: 250 2.6.0 <id> queued. A settings file needs \
+            client.url, client.key_file and client.authority.
+
+            The exit status is 1 when there is no such message.
+
+            EXAMPLES
+              zegel trace 01998f5a-7e11-7d2c-9f60-2b8f6a1c0e11 --dir /var/tmp/zegel
+              zegel trace 01998f5a-7e11-7d2c-9f60-2b8f6a1c0e11 --config /etc/zegel/client.yaml --json
+            """)
+
+    @Argument(help: "The message id.")
+    var id: String
+
+    @OptionGroup var cluster: ClusterOptions
+
+    @Flag(name: .long, help: "Print JSON.")
+    var json = false
+
+    func run() async throws {
+        try await reporting {
+            guard UUID(uuidString: id) != nil else { throw ClusterError(.usage, "\(id) is no message id") }
+            let settings = try ClientSettings(cluster.settings(file: .client))
+            guard let key = try? String(contentsOfFile: settings.keyFile, encoding: .utf8) else {
+                throw ClusterError(.configuration, "client.key_file: \(settings.keyFile) cannot be read")
+            }
+            guard let authority = FileManager.default.contents(atPath: settings.authority) else {
+                throw ClusterError(.configuration, "client.authority: \(settings.authority) cannot be read")
+            }
+            let client = try APIClient(
+                url: settings.url, key: key.trimmingCharacters(in: .whitespacesAndNewlines),
+                authoritiesPEM: Array(authority))
+            guard let message = try await client.message(id.lowercased()) else {
+                throw ClusterError(.answer, "there is no message \(id.lowercased())")
+            }
+            if json {
+                answer(try zegel.json(message))
+            } else {
+                answer(TraceReport(message).text.trimmingCharacters(in: .newlines))
+            }
+        }
+    }
+}
