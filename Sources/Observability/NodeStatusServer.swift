@@ -3,6 +3,7 @@ import Foundation
 import Hummingbird
 import HummingbirdCore
 import Logging
+import NIOCore
 import ServiceLifecycle
 import Settings
 
@@ -53,7 +54,7 @@ public struct NodeStatusServer: Service, CustomStringConvertible {
                 address: .hostname(listen.host, port: listen.port), serverName: nil,
                 availableConnectionsDelegate: MaximumAvailableConnections(64)),
             onServerRunning: { onBound($0.localAddress?.port ?? 0) }, logger: quiet)
-        try await application.run()
+        do { try await application.run() } catch let error as IOError { throw CannotListen(listen, error) }
     }
 
     /// `/readyz` as every node answers it: 200, or 503 with the conditions that fail.

@@ -18,12 +18,13 @@ import TLS
 final class SwitchedKeys: KeyService {
     private let inner: LocalKeyService
     private let failure = Mutex<KeyServiceError?>(nil)
+    let keyring: Keyring
     let keySet: RegionKeySet
     private let directory: String
 
     init() throws {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("api-keys-\(UUID())").path
-        let keyring = try Keyring(directory: directory, region: "a", create: true)
+        keyring = try Keyring(directory: directory, region: "a", create: true)
         let epoch = KeyEpoch.containing(Date())
         try keyring.generate(epochs: epoch...epoch + 1)
         inner = LocalKeyService(

@@ -55,14 +55,31 @@ public struct TraceReport: Sendable {
             if let recipient = event.recipient { line += " \(recipient)" }
             if let reason = event.reasonCode { line += "  [\(reason)]" }
             if event.possibleDuplicate == true { line += "  possible duplicate" }
-            lines.append(
-                line.trimmingCharacters(in: .init(charactersIn: " ")).isEmpty ? line : Self.withoutEnd(line))
-            if let detail = event.detail { lines += Self.wrapped(detail.line, indent: 14) }
+            lines.append(Self.withoutEnd(line))
+            if let detail = event.detail { lines += Self.wrapped(Self.inReadingOrder(detail), indent: 14) }
             if event.sealed == true {
                 lines.append(String(repeating: " ", count: 14) + "(details are sealed)")
             }
         }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// What matters most first; members that this version does not know come last.
+    private static let readingOrder = [
+        "attempt", "verdict", "remote_host", "remote_address", "reply", "explanation", "next_attempt",
+        "tls_version",
+        "cipher_suite", "key_exchange_group", "findings", "certificate_digest",
+    ]
+
+    private static func inReadingOrder(_ detail: JSONValue) -> String {
+        guard case .object(var members) = detail else { return detail.line }
+        var parts: [String] = []
+        for name in readingOrder {
+            guard let value = members.removeValue(forKey: name) else { continue }
+            parts.append(JSONValue.object([name: value]).line)
+        }
+        parts.append(JSONValue.object(members).line)
+        return parts.filter { !$0.isEmpty }.joined(separator: " ")
     }
 
     private func pad(_ text: String, _ width: Int) -> String {

@@ -84,7 +84,7 @@ public struct APIServer: Service, CustomStringConvertible {
                 logger.info("api listens", metadata: ["port": "\(channel.localAddress?.port ?? 0)"])
                 onBound(channel.localAddress?.port ?? 0)
             }, logger: quiet)
-        try await application.run()
+        do { try await application.run() } catch let error as IOError { throw CannotListen(listen, error) }
     }
 
     private func router() -> Router<BasicRequestContext> {
