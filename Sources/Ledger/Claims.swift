@@ -121,8 +121,7 @@ extension WorkLedger {
                m.keyed_digest, m.sealed_envelope, m.reports_on, r.numbers, r.addresses
         FROM claimed c JOIN ledger.message m ON m.id = c.message_id
         CROSS JOIN LATERAL (
-            SELECT array_agg(r.rcpt_no ORDER BY r.rcpt_no) AS numbers,
-                   array_agg(r.sealed_address ORDER BY r.rcpt_no) AS addresses
+            SELECT array_agg(r.rcpt_no) AS numbers, array_agg(r.sealed_address) AS addresses
             FROM ledger.recipient r
             WHERE r.message_id = c.message_id AND r.delivery_no = c.no AND r.state = 'open') r
         """
@@ -166,7 +165,10 @@ extension WorkLedger {
             try await connection.perform { session in
                 var found: [UUID: [[UInt8]]] = [:]
                 for row in try session.query(
-                    "SELECT message_id, sealed FROM ledger.content WHERE message_id = ANY ($1) ORDER BY message_id, frame_no",
+                    """
+                    SELECT c.message_id, c.sealed FROM unnest($1::uuid[]) AS a (m)
+                    JOIN ledger.content c ON c.message_id = a.m ORDER BY c.message_id, c.frame_no
+                    """,
                     [.uuidArray(messages)])
                 {
                     found[try row.uuid(0), default: []].append(try row.bytes(1))
@@ -193,7 +195,9 @@ extension WorkLedger {
     /// Batch keys by id.
     public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
         try await pool.withConnection { connection in
-            try await connection.perform { session in try BatchKeyRow.read(ids, from: "ledger.batch_key", session) }
+            try await connection.perform { session in
+                try BatchKeyRow.read(ids, from: "ledger.batch_key", session)
+            }
         }
     }
 }

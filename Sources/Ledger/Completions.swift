@@ -135,7 +135,10 @@ extension WorkLedger {
         """
 
     private static func shred(_ messages: [UUID]) -> PostgresStatement {
-        PostgresStatement("DELETE FROM ledger.content WHERE message_id = ANY ($1)", [.uuidArray(messages)])
+        PostgresStatement(
+            // Joined, not `= ANY`: so that each id looks into its own day's partition only.
+            "DELETE FROM ledger.content c USING unnest($1::uuid[]) AS a (m) WHERE c.message_id = a.m",
+            [.uuidArray(messages)])
     }
 
     private static func changes(of plan: CompletionPlan) -> [PostgresStatement] {

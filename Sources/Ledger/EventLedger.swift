@@ -144,7 +144,9 @@ public struct EventLedger: Sendable {
     /// Batch keys (of metadata) by id.
     public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
         try await pool.withConnection { connection in
-            try await connection.perform { session in try BatchKeyRow.read(ids, from: "ledger.metadata_batch_key", session) }
+            try await connection.perform { session in
+                try BatchKeyRow.read(ids, from: "ledger.metadata_batch_key", session)
+            }
         }
     }
 }
