@@ -21,7 +21,7 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let starttlsNotSupported = ReasonCode("starttls-not-supported")
     /// The certificate carries another name.
     public static let certificateHostMismatch = ReasonCode("certificate-host-mismatch")
-    /// The certificate has expired, or is not valid yet.
+    /// The certificate has expired.
     public static let certificateExpired = ReasonCode("certificate-expired")
     /// The certificate leads to no trusted root; a self-signed one too, which the findings tell apart.
     public static let certificateNotTrusted = ReasonCode("certificate-not-trusted")
@@ -36,6 +36,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
 
     // TLS.
 
+    /// The certificate is not valid yet.
+    public static let certificateNotYetValid = ReasonCode("certificate-not-yet-valid")
     /// The server speaks only a version below the floor.
     public static let tlsVersionTooLow = ReasonCode("tls-version-too-low")
     /// The key exchange is not ephemeral.

@@ -37,8 +37,8 @@ extension ReasonCode {
         ),
         (
             .certificateExpired,
-            "Het certificaat van de mailserver van de ontvanger is verlopen of nog niet geldig.",
-            "The certificate of the recipient's mail server has expired or is not valid yet."
+            "Het certificaat van de mailserver van de ontvanger is verlopen.",
+            "The certificate of the recipient's mail server has expired."
         ),
         (
             .certificateNotTrusted,
@@ -64,6 +64,11 @@ extension ReasonCode {
             .daneRequired,
             "Voor dit bericht moet de mailserver van de ontvanger met DANE en DNSSEC zijn beveiligd, en dat is niet vastgesteld.",
             "This message requires the recipient's mail server to be protected by DANE and DNSSEC, and that was not established."
+        ),
+        (
+            .certificateNotYetValid,
+            "Het certificaat van de mailserver van de ontvanger is nog niet geldig.",
+            "The certificate of the recipient's mail server is not valid yet."
         ),
         (
             .tlsVersionTooLow,

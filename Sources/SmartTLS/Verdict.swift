@@ -140,7 +140,8 @@ extension Finding {
     /// The reason code of a fault of the chain (RFC 8460 §4.3.2.2).
     fileprivate var reason: ReasonCode {
         switch self {
-        case .expired, .notYetValid: .certificateExpired
+        case .expired: .certificateExpired
+        case .notYetValid: .certificateNotYetValid
         case .selfSigned, .untrustedRoot, .missingIntermediate, .noCertificate: .certificateNotTrusted
         default: .validationFailure
         }

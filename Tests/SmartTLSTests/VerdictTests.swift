@@ -73,7 +73,8 @@ import Testing
             "refuse certificate-not-trusted", noDANE),
         Row("expired", good([.chainTrusted], [.expired]), unproven, "refuse certificate-expired", noDANE),
         Row(
-            "not yet valid", good([.chainTrusted], [.notYetValid]), unproven, "refuse certificate-expired",
+            "not yet valid", good([.chainTrusted], [.notYetValid]), unproven,
+            "refuse certificate-not-yet-valid",
             noDANE),
         Row(
             "wrong name", good([.nameMatches], [.nameMismatch]), unproven, "refuse certificate-host-mismatch",
