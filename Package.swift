@@ -19,9 +19,10 @@ let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metri
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
-let embedded: [Target.Dependency] = nio + [
-    .product(name: "NIOEmbedded", package: "swift-nio")
-]
+let embedded: [Target.Dependency] =
+    nio + [
+        .product(name: "NIOEmbedded", package: "swift-nio")
+    ]
 
 let package = Package(
     name: "zegel",
@@ -80,13 +81,15 @@ let package = Package(
         .target(
             name: "Migrations", path: "migrations",
             resources: [
-                .embedInCode("0001_roles.sql"), .embedInCode("0002_control.sql"), .embedInCode("0003_ledger.sql"),
+                .embedInCode("0001_roles.sql"), .embedInCode("0002_control.sql"),
+                .embedInCode("0003_ledger.sql"),
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",
             dependencies: [
-                "Postgres", "Migrations", crypto, .product(name: "CryptoExtras", package: "swift-crypto"), logging,
+                "Postgres", "Migrations", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
+                logging,
             ],
             swiftSettings: strict),
 
@@ -117,7 +120,8 @@ let package = Package(
         .target(
             name: "Cluster",
             dependencies: nio + [
-                "CLinux", "TLS", "Postgres", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                "CLinux", "TLS", "Postgres", "Settings", "Observability", "Policy", "Sealing", "Ledger",
+                crypto,
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), logging, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -128,13 +132,15 @@ let package = Package(
             name: "zegel-edge", dependencies: ["Edge", "Settings", "Observability", arguments, lifecycle],
             swiftSettings: strict),
         .executableTarget(
-            name: "zegel-worker", dependencies: ["Delivery", "Settings", "Observability", arguments, lifecycle],
+            name: "zegel-worker",
+            dependencies: ["Delivery", "Settings", "Observability", arguments, lifecycle],
             swiftSettings: strict),
         .executableTarget(
             name: "zegel-api", dependencies: ["API", "Settings", "Observability", arguments, lifecycle],
             swiftSettings: strict),
         .executableTarget(
-            name: "zegel", dependencies: ["API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle],
+            name: "zegel",
+            dependencies: ["API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle],
             swiftSettings: strict),
 
         // Tests.
@@ -158,8 +164,11 @@ let package = Package(
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy"], swiftSettings: strict),
-        .testTarget(name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"], swiftSettings: strict),
-        .testTarget(name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
+        .testTarget(
+            name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
         .testTarget(name: "APITests", dependencies: ["API", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",

@@ -54,12 +54,7 @@ struct ClusterProvisioning: Sendable {
 
     private func createDatabase() async throws {
         let connection = try await PostgresConnection.connect(owner(of: "postgres"))
-        try await connection.perform { session in
-            let name = PostgresInstance.database
-            guard try session.query("SELECT 1 FROM pg_database WHERE datname = $1", [.text(name)]).isEmpty
-            else { return }
-            try session.execute("CREATE DATABASE \(name)")
-        }
+        try await connection.perform { try LedgerDatabase.create(PostgresInstance.database, $0) }
         await connection.close()
     }
 

@@ -26,9 +26,10 @@ import Testing
         }
     }
 
-    @Test func `SQL lives in Ledger only`() throws {
+    @Test func `SQL lives in Ledger only; Postgres makes the COPY that Ledger asks for`() throws {
         let statement = #/"(SELECT|INSERT INTO|UPDATE|DELETE FROM|COPY|CREATE|ALTER|DROP|GRANT) /#
-        for file in try House.files(below: "Sources", suffix: ".swift") where file.target != "Ledger" {
+        for file in try House.files(below: "Sources", suffix: ".swift")
+        where file.target != "Ledger" && file.target != "Postgres" {
             for (number, line) in file.code {
                 #expect(line.firstMatch(of: statement) == nil, "\(file):\(number)")
             }

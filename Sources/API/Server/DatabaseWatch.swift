@@ -50,9 +50,7 @@ struct DatabaseWatch: Service {
             if verifySchema {
                 try await Migrator().verify(connection)
             } else {
-                try await connection.perform(deadline: .seconds(5)) { session in
-                    _ = try session.query("SELECT 1")
-                }
+                try await connection.perform(deadline: .seconds(5)) { try LedgerDatabase.probe($0) }
             }
         }
     }

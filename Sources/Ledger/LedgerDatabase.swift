@@ -1,0 +1,25 @@
+// The database that holds a shard, seen from outside of its tables: does it answer, is it there.
+import Postgres
+
+/// What whoever runs a database asks of it.
+public enum LedgerDatabase {
+    /// Does the server take statements?
+    private static let probe = "SELECT 1"
+    /// Is there a database of that name?
+    private static let find = "SELECT 1 FROM pg_database WHERE datname = $1"
+
+    /// Returns when the server answers.
+    ///
+    /// - Throws: `PostgresError` when it does not.
+    public static func probe(_ session: PostgresSession) throws(PostgresError) {
+        _ = try session.query(probe)
+    }
+
+    /// Creates the database unless it is there, on a connection to another one of the same server.
+    ///
+    /// - Parameter name: letters, digits and underscores; of our own making, never of anybody's input.
+    public static func create(_ name: String, _ session: PostgresSession) throws(PostgresError) {
+        guard try session.query(find, [.text(name)]).isEmpty else { return }
+        try session.execute("CREATE DATABASE \"\(name)\"")
+    }
+}
