@@ -147,9 +147,10 @@ public final class ChildProcess: Sendable {
     public var capturedText: String { shared.state.withLock { String(decoding: $0.captured, as: UTF8.self) } }
 
     /// Sends a signal; false when the process is gone.
+    /// - Parameter toGroup: also to what it started itself.
     @discardableResult
-    public func send(signal: Int32) -> Bool {
-        shared.state.withLock { $0.ended == nil && kill(pid, signal) == 0 }
+    public func send(signal: Int32, toGroup: Bool = false) -> Bool {
+        shared.state.withLock { $0.ended == nil && kill(toGroup ? -pid : pid, signal) == 0 }
     }
 
     /// Runs a command to its end.
@@ -162,7 +163,7 @@ public final class ChildProcess: Sendable {
         let child = try await start(specification)
         let timer = Task {
             try await Task.sleep(for: limit)
-            child.send(signal: SIGKILL)
+            child.send(signal: SIGKILL, toGroup: true)
         }
         let ended = await child.exit()
         timer.cancel()

@@ -11,7 +11,7 @@ import X509
 /// than 30 of them left, or other names than it wants.
 public struct LocalAuthority: Sendable {
     /// A certificate and its key.
-    public struct Identity: Sendable {
+    public struct Identity: Sendable, Codable {
         /// The path of the certificate (PEM), the leaf first.
         public var certificate: String
         /// The path of the private key (PEM, PKCS #8).

@@ -264,4 +264,22 @@ extension LocalCluster {
         }
         return path
     }
+
+    /// A server certificate of the local authority for these names; the first one names its files.
+    /// - Throws: `usage` for a name that is no DNS name.
+    public func certificate(_ names: [String]) throws(ClusterError) -> LocalAuthority.Identity {
+        for name in names {
+            let labels = name.split(separator: ".", omittingEmptySubsequences: false)
+            let isName = labels.allSatisfy { label in
+                (1...63).contains(label.utf8.count)
+                    && label.utf8.allSatisfy { $0 == 0x2D || (0x30...0x39).contains($0) || (0x61...0x7A).contains($0) }
+            }
+            guard isName, name.utf8.count <= 253, name != "ca", name != "server" else {
+                throw ClusterError(.usage, "\(name) is no DNS name in lower case")
+            }
+        }
+        guard let first = names.first else { throw ClusterError(.usage, "a certificate needs a name") }
+        try ClusterFiles.folder(layout.certificates, mode: 0o755)
+        return try LocalAuthority(folder: layout.certificates).identity(first, names: names)
+    }
 }

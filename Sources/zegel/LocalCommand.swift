@@ -18,7 +18,7 @@ struct LocalCommand: AsyncParsableCommand {
             DIR/endpoints.json tells where everything listens, the SMTP user and password, the API key and the process \
             ids; only its owner can read it. DIR/logs holds what each process prints.
             """,
-        subcommands: [Up.self, Status.self, Down.self, Supervise.self])
+        subcommands: [Up.self, Status.self, Down.self, Certificate.self, Supervise.self])
 
     /// The cluster's folder.
     struct Folder: ParsableArguments {
@@ -142,6 +142,33 @@ struct LocalCommand: AsyncParsableCommand {
             try await reporting {
                 let wasUp = try await LocalCluster(directory: folder.dir).down(say: say)
                 say(wasUp ? "everything has ended" : "the cluster was not up")
+            }
+        }
+    }
+
+    struct Certificate: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a server certificate signed by the local authority.",
+            discussion: """
+                For a recipient's mail server on this machine. Prints the paths of certificate and key; a certificate \
+                that is there and good for a while is kept. Workers trust it with --set delivery.trust_roots=\
+                DIR/certificates/ca.pem.
+
+                EXAMPLE
+                  zegel local certificate mx.example.test --dir /var/tmp/zegel
+                """)
+
+        @Argument(help: "The DNS names in it, the first one naming the files.")
+        var names: [String]
+
+        @OptionGroup var folder: Folder
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let identity = try LocalCluster(directory: folder.dir).certificate(names)
+                answer(json ? try zegel.json(identity) : "\(identity.certificate)\n\(identity.key)")
             }
         }
     }

@@ -90,7 +90,10 @@ struct NodeConfigurationTests {
         NodeConfiguration(
             plan: plan, layout: ClusterLayout(directory: "/c"),
             rootPublic: Data(repeating: 7, count: 32).base64EncodedString(),
-            databases: ["zegel_edge": "host=/c/sockets/postgres user=zegel_edge password=it's\\a\"secret"],
+            databases: Dictionary(
+                uniqueKeysWithValues: ["edge", "worker", "api"].map {
+                    ("zegel_\($0)", "host=/c/sockets/postgres user=zegel_\($0) password=it's\\a\"secret")
+                }),
             identity: LocalAuthority.Identity(certificate: "/c/server.pem", key: "/c/server.key"))
     }
 
