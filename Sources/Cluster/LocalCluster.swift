@@ -272,7 +272,9 @@ extension LocalCluster {
             let labels = name.split(separator: ".", omittingEmptySubsequences: false)
             let isName = labels.allSatisfy { label in
                 (1...63).contains(label.utf8.count)
-                    && label.utf8.allSatisfy { $0 == 0x2D || (0x30...0x39).contains($0) || (0x61...0x7A).contains($0) }
+                    && label.utf8.allSatisfy {
+                        $0 == 0x2D || (0x30...0x39).contains($0) || (0x61...0x7A).contains($0)
+                    }
             }
             guard isName, name.utf8.count <= 253, name != "ca", name != "server" else {
                 throw ClusterError(.usage, "\(name) is no DNS name in lower case")
