@@ -56,7 +56,7 @@ public final class UnboundResolver: DNSResolving {
                 "\(question): \(String(cString: ub_strerror(result.error)))")
         }
         if result.isBogus {
-            throw DNSFailure(.bogus, result.whyBogus ?? "\(question): validation failed a moment ago")
+            throw DNSFailure(.bogus, result.whyBogus ?? "\(question): validation failed")
         }
         let outcome: DNSAnswer.Outcome
         switch result.rcode {

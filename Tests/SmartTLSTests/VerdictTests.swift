@@ -138,6 +138,15 @@ import Testing
         #expect(delivered > 100)
     }
 
+    @Test func `docs/verdicts.md shows these rows and no other`() throws {
+        let document = URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../../docs/verdicts.md")
+        let text = try String(contentsOf: document, encoding: .utf8)
+        let shown = text.split(separator: "## The table").last?.split(separator: "\n")
+            .filter { $0.hasPrefix("| ") }.dropFirst().map(String.init)
+        #expect(shown == VerdictTests.rows.map { "| \($0.rule) | \($0.ends.joined(separator: " | ")) |" })
+    }
+
     @Test func `every reason of a verdict has words`() {
         for code in Set(VerdictTests.rows.flatMap(\.ends).compactMap { $0.split(separator: " ").last }) {
             #expect(ReasonCode.known.contains(ReasonCode(rawValue: String(code))), "\(code)")
