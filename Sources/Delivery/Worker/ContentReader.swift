@@ -1,0 +1,138 @@
+// Turns sealed frames into what is sent. Small contents are opened whole. Large ones are opened twice: once to verify every
+// frame, so that nothing of a damaged message leaves, and once more frame by frame while they are sent.
+
+import Foundation
+import Ledger
+import Sealing
+import Synchronization
+
+/// A content that may be sent.
+struct OpenedContent: Sendable {
+    /// Where the bytes are.
+    enum Body: Sendable {
+        /// All of them.
+        case memory([[UInt8]])
+        /// Verified, and read again while they are sent.
+        case stream(FrameStream)
+    }
+
+    let body: Body
+    /// The first bytes, at least the header where it fits: for a notification.
+    let head: [UInt8]
+}
+
+/// Opens contents of one shard.
+struct ContentReader: Sendable {
+    /// Frames fetched at once while a large content is verified or sent.
+    static let window: Int32 = 8
+
+    let ledger: WorkLedger
+
+    /// Opens the content of a delivery.
+    /// - Throws: `SealingError.integrityFailure` when it is not whole and unaltered; an error of the ledger when it could not
+    ///   be read.
+    func open(_ delivery: PreparedDelivery) async throws -> OpenedContent {
+        let message = delivery.claim.reference.message
+        if let frames = delivery.frames { return try Self.openWhole(delivery, frames) }
+        if delivery.claim.size <= MessageOpener.smallContent {
+            return try Self.openWhole(delivery, try await ledger.content(of: [message])[message] ?? [])
+        }
+        return try await verify(delivery)
+    }
+
+    private static func openWhole(_ delivery: PreparedDelivery, _ frames: [[UInt8]]) throws -> OpenedContent {
+        guard frames.count == Int(delivery.claim.frames) else { throw SealingError.integrityFailure }
+        var opener = FrameOpener(key: delivery.contentKey, context: delivery.contentKey.context)
+        var pieces: [[UInt8]] = []
+        pieces.reserveCapacity(frames.count)
+        for frame in frames { pieces.append(try opener.open(frame).bytes) }
+        try opener.finish()
+        return OpenedContent(body: .memory(pieces), head: pieces.first ?? [])
+    }
+
+    private func verify(_ delivery: PreparedDelivery) async throws -> OpenedContent {
+        let stream = FrameStream(ledger: ledger, delivery: delivery)
+        var iterator = stream.makeAsyncIterator()
+        var head: [UInt8] = []
+        while let piece = try await iterator.next() {
+            if head.isEmpty { head = piece }
+        }
+        return OpenedContent(body: .stream(stream), head: head)
+    }
+}
+
+/// The plaintext of a large content, frame by frame, read from the ledger as it is asked for.
+struct FrameStream: AsyncSequence, Sendable {
+    let ledger: WorkLedger
+    let delivery: PreparedDelivery
+    /// Set when a frame did not authenticate: the sender of the content must know why it ended.
+    let isBroken = Flag()
+
+    init(ledger: WorkLedger, delivery: PreparedDelivery) {
+        self.ledger = ledger
+        self.delivery = delivery
+    }
+
+    /// A flag that is only ever set.
+    final class Flag: Sendable {
+        private let state = Mutex(false)
+        var isSet: Bool { state.withLock { $0 } }
+        func set() { state.withLock { $0 = true } }
+    }
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        private let cursor: Cursor
+
+        fileprivate init(_ cursor: Cursor) { self.cursor = cursor }
+
+        mutating func next() async throws -> [UInt8]? { try await cursor.next(nil) }
+
+        mutating func next(isolation actor: isolated (any Actor)?) async throws(any Error) -> [UInt8]? {
+            try await cursor.next(actor)
+        }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator { AsyncIterator(Cursor(self)) }
+
+    /// The place in one pass. Owned by one iterator, used by one task.
+    fileprivate final class Cursor {
+        private let source: FrameStream
+        private var opener: FrameOpener
+        private var fetched: [[UInt8]] = []
+        private var index = 0
+        private var taken: Int32 = 0
+
+        init(_ source: FrameStream) {
+            self.source = source
+            opener = FrameOpener(
+                key: source.delivery.contentKey, context: source.delivery.contentKey.context)
+        }
+
+        func next(_ isolation: isolated (any Actor)?) async throws -> [UInt8]? {
+            let claim = source.delivery.claim
+            if taken == claim.frames {
+                guard opener.isComplete else { throw broken() }
+                return nil
+            }
+            if index == fetched.count {
+                fetched = try await source.ledger.frames(
+                    of: claim.reference.message, from: taken, count: ContentReader.window)
+                index = 0
+                guard !fetched.isEmpty else { throw broken() }
+            }
+            let frame = fetched[index]
+            index += 1
+            taken += 1
+            do {
+                return try opener.open(frame).bytes
+            } catch {
+                throw broken()
+            }
+        }
+
+        private func broken() -> SealingError {
+            source.isBroken.set()
+            return .integrityFailure
+        }
+    }
+}

@@ -1,0 +1,360 @@
+// One attempt at one delivery: route, hosts in order of preference, verdict on each, transaction. It concludes on every recipient,
+// or says that it must not: when its dot was not granted, or when the content turned out damaged.
+
+import Foundation
+import Ledger
+import Policy
+import SMTP
+import SmartTLS
+import Synchronization
+
+/// How an attempt ended.
+enum AttemptEnd: Sendable {
+    /// Every recipient has a conclusion. `isUnreachable`: no host of the destination could be spoken to.
+    case concluded(AttemptResult, isUnreachable: Bool)
+    /// The final dot was not granted: nothing was concluded, the claim goes back or is lost already.
+    case withheld
+    /// The content does not authenticate; nothing whole has left.
+    case contentBroken
+}
+
+/// Whether the final dot was granted, learned by the session while it sends.
+final class DotGate: Sendable {
+    private let state = Mutex(false)
+    private let ticket: DotTicket
+    private let lease: LeaseKeeper
+    private let worker: UUID
+
+    init(ticket: DotTicket, lease: LeaseKeeper, worker: UUID) {
+        self.ticket = ticket
+        self.lease = lease
+        self.worker = worker
+    }
+
+    /// Awaits the registration, then looks whether enough lease is left (law 7).
+    func mayEnd() async -> Bool {
+        let isGranted = await ticket.isGranted() && lease.maySendDot(worker)
+        if !isGranted { state.withLock { $0 = true } }
+        return isGranted
+    }
+
+    /// Whether the dot was refused.
+    var wasWithheld: Bool { state.withLock { $0 } }
+}
+
+/// The course of one attempt.
+struct DeliveryAttempt {
+    /// Most connections of one attempt.
+    static let maximumConnections = 12
+
+    private enum Obstacle {
+        case failure(SessionFailure, host: String)
+        case judged(HostSite)
+        case capability(CapabilityProblem, HostSite)
+    }
+
+    let delivery: PreparedDelivery
+    let content: OpenedContent
+    let router: Router
+    let opener: SessionOpener
+    let rulesets: RulesetBook
+    let dots: DotRegistrar
+    let lease: LeaseKeeper
+
+    private var open: [DeliveryFacts.Recipient]
+    private var result = AttemptResult()
+    private var obstacles: [Obstacle] = []
+    private var isWithheld = false
+    private var hasSpoken = false
+    /// One registration serves every transaction of the attempt: the claim is the same.
+    private var gate: DotGate?
+
+    init(
+        _ delivery: PreparedDelivery, _ content: OpenedContent, router: Router, opener: SessionOpener,
+        rulesets: RulesetBook, dots: DotRegistrar, lease: LeaseKeeper
+    ) {
+        self.delivery = delivery
+        self.content = content
+        self.router = router
+        self.opener = opener
+        self.rulesets = rulesets
+        self.dots = dots
+        self.lease = lease
+        open = delivery.facts.recipients
+    }
+
+    /// Runs it. `session` is the lane's open session, if there is one; what is left open is handed back in it.
+    mutating func run(_ session: inout LiveSession?) async -> AttemptEnd {
+        guard let ruleset = rulesets.ruleset(named: delivery.claim.ruleset) else {
+            conclude(.deferred, .rulesetUnknown)
+            return .concluded(result, isUnreachable: false)
+        }
+        var route: Route?
+        if let live = session {
+            let now = ContinuousClock.now
+            var isUsable = live.isUsable(at: now)
+            if isUsable, live.needsRoute(at: now) {
+                route = try? await router.route(to: delivery.claim.lane)
+                isUsable = route.map { live.isOn($0) } ?? false
+                session?.routedAt = now
+            }
+            if isUsable {
+                result.assessed.append(live.site)
+                await transact(live)
+                if let end = ending { return end }
+                // The host had hung up meanwhile: it is asked anew below, as if for the first time.
+                if result.recipients.isEmpty {
+                    result.assessed.removeAll()
+                    obstacles.removeAll()
+                }
+            }
+            await live.session.quit()
+            session = nil
+        }
+        let way: Route
+        if let route {
+            way = route
+        } else {
+            do {
+                way = try await router.route(to: delivery.claim.lane)
+            } catch {
+                for recipient in open {
+                    result.recipients.append(
+                        RecipientResult(
+                            number: recipient.number, kind: error.isTemporary ? .deferred : .bounced,
+                            reason: error.reason, status: error.status, explanation: error.detail))
+                }
+                return .concluded(result, isUnreachable: false)
+            }
+        }
+        await walk(way, ruleset, &session)
+        if let end = ending { return end }
+        concludeFromObstacles(way)
+        return .concluded(result, isUnreachable: !hasSpoken)
+    }
+
+    /// Tries the hosts in order until every recipient has a conclusion.
+    private mutating func walk(_ route: Route, _ ruleset: Ruleset, _ session: inout LiveSession?) async {
+        var connections = 0
+        for host in route.hosts {
+            for address in host.addresses {
+                guard connections < Self.maximumConnections else { return }
+                guard lease.owns(delivery.worker), !Task.isCancelled else {
+                    isWithheld = true
+                    return
+                }
+                connections += 1
+                switch await opener.open(host, address, ruleset) {
+                case .failed(let failure): obstacles.append(.failure(failure, host: host.name))
+                case .judged(let site):
+                    hasSpoken = true
+                    result.assessed.append(site)
+                    obstacles.append(.judged(site))
+                case .open(let live):
+                    hasSpoken = true
+                    result.assessed.append(live.site)
+                    session = live
+                    await transact(live)
+                    if ending != nil { return }
+                    await live.session.quit()
+                    session = nil
+                }
+            }
+        }
+    }
+
+    /// What the attempt has come to, if it is over.
+    private var ending: AttemptEnd? {
+        if case .stream(let stream) = content.body, stream.isBroken.isSet { return .contentBroken }
+        if isWithheld { return .withheld }
+        return open.isEmpty ? .concluded(result, isUnreachable: false) : nil
+    }
+
+    /// Sends to those without a conclusion; again on the same session while the host takes only some at a time (RFC 9422).
+    private mutating func transact(_ live: LiveSession) async {
+        repeat {
+            let asked = open
+            let gate =
+                self.gate
+                ?? DotGate(
+                    ticket: dots.request(delivery.claim.reference, worker: delivery.worker), lease: lease,
+                    worker: delivery.worker)
+            self.gate = gate
+            let sent = await live.session.send(
+                transaction(live.session.extensions), mayEndContent: { await gate.mayEnd() })
+            if let problem = sent.problem {
+                obstacles.append(.capability(problem, live.site))
+                return
+            }
+            if gate.wasWithheld {
+                isWithheld = true
+                return
+            }
+            open.removeAll(keepingCapacity: true)
+            for (index, recipient) in asked.enumerated() {
+                take(sent.fate(of: index), recipient, live)
+            }
+            if let failure = sent.failure, !open.isEmpty {
+                obstacles.append(.failure(failure, host: live.site.host))
+            }
+            if open.count == asked.count { return }
+        } while !open.isEmpty && live.session.isReusable
+    }
+
+    private mutating func take(
+        _ fate: TransactionResult.Fate, _ recipient: DeliveryFacts.Recipient, _ live: LiveSession
+    ) {
+        var concluded: RecipientResult
+        switch fate {
+        case .notAttempted:
+            open.append(recipient)
+            return
+        case .delivered(let reply):
+            concluded = RecipientResult(
+                number: recipient.number, kind: .delivered, reason: live.site.verdict.reason, reply: reply)
+            concluded.isReportPassedOn = live.session.extensions.dsn
+        case .rejected(let reply, let isTransient):
+            concluded = RecipientResult(
+                number: recipient.number, kind: isTransient ? .deferred : .bounced,
+                reason: isTransient ? .remoteDeferred : .remoteRejected, reply: reply)
+        case .inDoubt:
+            concluded = RecipientResult(number: recipient.number, kind: .inDoubt, reason: .finalDotInDoubt)
+        }
+        concluded.site = live.site
+        result.recipients.append(concluded)
+    }
+
+    // MARK: The transaction
+
+    private func transaction(_ extensions: EHLOExtensions) -> OutboundTransaction {
+        let envelope = delivery.envelope
+        let sender = envelope.reversePath.address
+        let recipients = open.map { recipient in
+            ClientRecipient(
+                address: Self.wireForm(recipient.envelope.address),
+                notify: recipient.envelope.notify?.parameterValue,
+                originalRecipient: recipient.envelope.originalRecipient?.parameterValue)
+        }
+        let reversePath = sender.map(Self.wireForm) ?? ""
+        let isInternational =
+            !Self.isASCII(reversePath) || recipients.contains { !Self.isASCII($0.address) }
+        let needsSMTPUTF8 = envelope.smtpUTF8 && (isInternational || !Self.hasASCIIHeader(content.head))
+        var isEightBit = envelope.body == .eightBitMIME
+        if isEightBit, !extensions.eightBitMIME, case .memory(let pieces) = content.body {
+            // Declared as 8-bit and in fact ASCII: any host takes it.
+            isEightBit = !pieces.allSatisfy(Self.isASCII)
+        }
+        return OutboundTransaction(
+            envelope: ClientTransaction(
+                reversePath: reversePath, recipients: recipients,
+                size: Int(delivery.claim.size) + envelope.receivedLine.count, isEightBit: isEightBit,
+                needsSMTPUTF8: needsSMTPUTF8 || isInternational, requiresTLS: envelope.requireTLS,
+                envelopeID: envelope.envelopeID.map { XText.encode($0.utf8) },
+                returnContent: envelope.returnContent?.parameterValue),
+            content: OutboundContent(prefix: envelope.receivedLine, body: body))
+    }
+
+    private var body: OutboundContent.Body {
+        switch content.body {
+        case .memory(let pieces): .memory(pieces)
+        case .stream(let stream): .stream(stream)
+        }
+    }
+
+    /// An address as it is written in a command: a domain in U-labels goes as A-labels where that spares SMTPUTF8.
+    private static func wireForm(_ address: MailAddress) -> String {
+        guard !address.domain.isASCII, isASCII(address.localPart) else { return address.description }
+        return "\(address.localPart)@\(address.lane)"
+    }
+
+    private static func isASCII(_ text: String) -> Bool { text.utf8.allSatisfy { $0 < 0x80 } }
+
+    private static func isASCII(_ bytes: [UInt8]) -> Bool { bytes.allSatisfy { $0 < 0x80 } }
+
+    private static func hasASCIIHeader(_ head: [UInt8]) -> Bool {
+        var previous: UInt8 = 0x0A
+        for byte in head {
+            if byte >= 0x80 { return false }
+            if byte == 0x0D, previous == 0x0A { return true }
+            previous = byte
+        }
+        return true
+    }
+
+    // MARK: When no host took it
+
+    /// What is without a conclusion gets one from what stood in the way. One host that may be good enough later is enough to wait
+    /// for; only when every one of them was refused is the destination (design §12: refused at the first attempt then).
+    private mutating func concludeFromObstacles(_ route: Route) {
+        let verdicts = result.assessed.map(\.verdict)
+        var failure: (SessionFailure, String)?
+        var judged: HostSite?
+        var capability: (CapabilityProblem, HostSite)?
+        for obstacle in obstacles {
+            switch obstacle {
+            case .failure(let error, let host): failure = (error, host)
+            case .judged(let site):
+                if judged == nil || judged?.verdict.outcome == .refuse { judged = site }
+            case .capability(let problem, let site): capability = (problem, site)
+            }
+        }
+        if let (error, host) = failure {
+            conclude(
+                .deferred, error.reason, reply: error.reply, host: host, explanation: error.description)
+        } else if let gap = route.gaps.first {
+            conclude(.deferred, .dnsFailure, host: gap.host, explanation: gap.failure.description)
+        } else if let waits = result.assessed.first(where: { $0.verdict.outcome == .defer }) {
+            conclude(
+                .deferred, waits.verdict.reason, site: waits, explanation: waits.findings.evidence.detail)
+        } else if let (problem, site) = capability {
+            conclude(.bounced, problem.reason, reply: problem.reply, site: site)
+        } else if let judged, Verdict.overall(verdicts)?.outcome == .refuse {
+            conclude(
+                .refused, judged.verdict.reason, site: judged, explanation: judged.findings.evidence.detail)
+        } else {
+            conclude(.deferred, .connectionLost)
+        }
+    }
+
+    private mutating func conclude(
+        _ kind: RecipientResult.Kind, _ reason: ReasonCode, reply: SMTPReply? = nil, site: HostSite? = nil,
+        host: String? = nil, explanation: String? = nil
+    ) {
+        for recipient in open {
+            result.recipients.append(
+                RecipientResult(
+                    number: recipient.number, kind: kind, reason: reason, reply: reply, site: site,
+                    host: host,
+                    explanation: explanation))
+        }
+        open.removeAll()
+    }
+}
+
+extension SessionFailure {
+    /// The reason of a deferral.
+    var reason: ReasonCode {
+        switch code {
+        case .connectionRefused: .connectionRefused
+        case .connectTimeout, .unreachable, .timeout: .connectionTimeout
+        case .greetingRefused, .helloRefused, .closedByHost: .remoteDeferred
+        case .startTLSNotOffered: .starttlsNotSupported
+        case .startTLSRefused, .startTLSInjection, .handshakeFailed: .tlsHandshakeFailed
+        case .protocolViolation: .protocolViolation
+        case .connectionLost, .stopped, .contentFailed, .cancelled: .connectionLost
+        }
+    }
+}
+
+extension CapabilityProblem {
+    /// The reason of a bounce.
+    var reason: ReasonCode {
+        switch self {
+        case .tooLarge: .sizeExceeded
+        case .noEightBitMIME: .eightBitNotSupported
+        case .noSMTPUTF8: .smtputf8NotSupported
+        case .noRequireTLS: .requireTLSNotSupported
+        case .unsafeArgument: .remoteRejected
+        }
+    }
+}

@@ -1,0 +1,192 @@
+// The worker's service: builds what its settings say, waits for the database, works on every shard until it is told to stop.
+
+import Crypto
+import DNS
+import Foundation
+import Ledger
+import Logging
+import NIOCore
+import NIOPosix
+import Observability
+import Policy
+import Postgres
+import Sealing
+import ServiceLifecycle
+import Settings
+import TLS
+
+/// Everything a worker reads from its settings.
+public struct DeliveryWorkerSettings: Sendable {
+    /// The node.
+    public var node: NodeSettings
+    /// Where the ledger is.
+    public var database: DatabaseSettings
+    /// How much at once.
+    public var worker: WorkerSettings
+    /// How mail leaves.
+    public var delivery: DeliverySettings
+    /// How names are looked up.
+    public var dns: DNSSettings
+    /// The key service's socket.
+    public var keyringSocket: String
+    /// The cluster's root.
+    public var root: Curve25519.Signing.PublicKey
+    /// How long a batch key for notifications is used, and for how many.
+    public var keys: KeySettings
+
+    /// Reads them.
+    /// - Throws: `SettingsError` for what is missing or wrong.
+    public init(_ settings: Settings) throws {
+        node = NodeSettings(settings)
+        database = try DatabaseSettings(settings, for: "zegel-worker")
+        worker = WorkerSettings(settings)
+        delivery = DeliverySettings(settings)
+        dns = DNSSettings(settings)
+        keys = KeySettings(settings)
+        keyringSocket = try keys.requiredKeyringSocket(settings, for: "zegel-worker")
+        root = try Curve25519.Signing.PublicKey(
+            rawRepresentation: keys.requiredRootPublicKey(settings, for: "zegel-worker"))
+    }
+}
+
+/// Judges and delivers: the worker as a service.
+public struct DeliveryWorker: Service, CustomStringConvertible {
+    private let settings: DeliveryWorkerSettings
+    private let readiness: Readiness
+    private let logger: Logger
+
+    /// A worker with these settings; nothing is opened yet.
+    public init(_ settings: DeliveryWorkerSettings, readiness: Readiness, logger: Logger) {
+        self.settings = settings
+        self.readiness = readiness
+        self.logger = logger
+        readiness.expect("database")
+    }
+
+    /// Its name in the log.
+    public var description: String { "delivery" }
+
+    /// Works until graceful shutdown: then it stops claiming, finishes what is under way, gives the rest back.
+    public func run() async throws {
+        let tls = try clientContext()
+        let resolver = try UnboundResolver(DNSConfiguration(settings.dns))
+        let group = MultiThreadedEventLoopGroup.singleton
+        let keyring = try await KeyringClient(path: settings.keyringSocket, group: group)
+        let controlPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        var limits = Sealer.Limits()
+        limits.age = settings.keys.batchLife
+        limits.messages = Int32(clamping: settings.keys.batchMessages)
+        let sealer = SealerBox(limits: limits)
+        let control = ControlWatch(
+            ledger: ControlLedger(pool: controlPool), root: settings.root, sealer: sealer, logger: logger)
+        await waitForControl(control)
+        let opener = BatchKeyOpener(service: keyring, region: settings.node.region)
+        let shards = settings.database.shards.map { shard in
+            (
+                pool: pool(shard.dsn, limit: 6, name: shard.name), name: shard.name, dsn: shard.dsn
+            )
+        }
+        let workers = shards.map { shard in
+            worker(
+                ledger: WorkLedger(shard: shard.name, pool: shard.pool), dsn: shard.dsn, tls: tls,
+                resolver: resolver,
+                group: group, control: control, sealer: sealer, keys: opener)
+        }
+        logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
+        await withGracefulShutdownHandler {
+            await withTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { await control.run() }
+                await withTaskGroup(of: Void.self) { working in
+                    for worker in workers { working.addTask { await worker.run() } }
+                }
+                tasks.cancelAll()
+            }
+        } onGracefulShutdown: {
+            for worker in workers { worker.stop() }
+        }
+        await keyring.close()
+        for shard in shards { await shard.pool.close() }
+        await controlPool.close()
+    }
+
+    private func clientContext() throws -> TLSContext {
+        guard let path = settings.delivery.trustRoots else { return try .client(trust: .system) }
+        let pem = try Data(contentsOf: URL(fileURLWithPath: path))
+        return try .client(trust: .pem(Array(pem)))
+    }
+
+    private func pool(_ dsn: String, limit: Int, name: String) -> PostgresPool {
+        PostgresPool(
+            configuration: PostgresConfiguration(dsn, applicationName: "zegel-worker \(settings.node.name)"),
+            limit: limit, waitLimit: .seconds(10))
+    }
+
+    /// Ready only when the database is: waits for it with back-off.
+    private func waitForControl(_ control: ControlWatch) async {
+        var wait = Duration.milliseconds(200)
+        while !Task.isCancelled, !Task.isShuttingDownGracefully {
+            do {
+                _ = try await control.refresh()
+                return
+            } catch {
+                readiness.fail("database", "not reachable")
+                logger.warning("waiting for the database", metadata: ["error": "\(error)"])
+            }
+            try? await Task.sleep(for: wait)
+            wait = min(wait * 2, .seconds(5))
+        }
+    }
+
+    private func worker(
+        ledger: WorkLedger, dsn: String, tls: TLSContext, resolver: UnboundResolver,
+        group: any EventLoopGroup,
+        control: ControlWatch, sealer: SealerBox, keys: BatchKeyOpener
+    ) -> ShardWorker {
+        let metrics = WorkerMetrics()
+        let board = LaneBoard(perDestination: settings.worker.perDestination)
+        let load = WorkLoad(
+            ClaimPlanner.Limits(
+                prefetch: settings.worker.prefetch, perDestination: settings.worker.perDestination))
+        let lease = LeaseKeeper(
+            ledger: ledger, name: settings.node.name, region: settings.node.region,
+            lease: settings.worker.lease,
+            logger: logger
+        ) { lapsed in
+            let abandoned = board.abandon(lapsed)
+            metrics.abandoned.increment(by: abandoned.count)
+            load.dropped(abandoned.map(\.claim.lane))
+        }
+        let dots = DotRegistrar(ledger: ledger, lease: lease, logger: logger)
+        let writer = CompletionWriter(ledger: ledger, sealer: sealer, dots: dots, logger: logger) {
+            load.bell.ring()
+        }
+        var timeouts = SessionTimeouts()
+        timeouts.finalDot = settings.delivery.finalDotTimeout
+        let runner = LaneRunner(
+            ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer,
+            contents: ContentReader(ledger: ledger),
+            scribe: Scribe(reportingHost: settings.delivery.hostName, sealer: sealer),
+            router: Router(
+                resolver: resolver, staticRoutes: settings.delivery.routes,
+                ownName: settings.delivery.hostName),
+            opener: SessionOpener(
+                group: group, tls: tls, heloName: settings.delivery.hostName,
+                sourceAddress: settings.delivery.sourceAddress, port: settings.delivery.port,
+                timeouts: timeouts),
+            rulesets: RulesetBook(), control: control,
+            schedule: RetrySchedule(waits: settings.delivery.retry, expire: settings.delivery.expire),
+            inDoubt: settings.delivery.inDoubt, metrics: metrics, logger: logger)
+        let readiness = readiness
+        return ShardWorker(
+            runner: runner, opener: MessageOpener(ledger: ledger, keys: keys, logger: logger),
+            concurrency: settings.worker.concurrency, finalDotTimeout: settings.delivery.finalDotTimeout,
+            notifications: PostgresConfiguration(
+                dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
+            isKnown: ShardConditions(
+                ledgerIs: { why in
+                    if let why { readiness.fail("database", why) } else { readiness.hold("database") }
+                },
+                keysAre: { why in if let why { readiness.fail("keys", why) } else { readiness.hold("keys") } }
+            ))
+    }
+}

@@ -1,0 +1,199 @@
+// One of the tasks that deliver. It is given a lane, works through it over one session after another, hands each result to the
+// completion writer, rests a moment with its session when the lane is empty, and then takes another lane.
+
+import Foundation
+import Ledger
+import Logging
+import Policy
+import Sealing
+import Settings
+
+/// What runners of one shard share.
+struct LaneRunner: Sendable {
+    let ledger: WorkLedger
+    let board: LaneBoard
+    let load: WorkLoad
+    let lease: LeaseKeeper
+    let dots: DotRegistrar
+    let writer: CompletionWriter
+    let contents: ContentReader
+    let scribe: Scribe
+    let router: Router
+    let opener: SessionOpener
+    let rulesets: RulesetBook
+    let control: ControlWatch
+    let schedule: RetrySchedule
+    let inDoubt: InDoubtPolicy
+    let metrics: WorkerMetrics
+    let logger: Logger
+
+    /// Works until the board closes.
+    func run() async {
+        while let key = await board.assignment() {
+            var session: LiveSession?
+            while true {
+                if let delivery = board.next(key) {
+                    await take(delivery, key, &session)
+                } else if session?.session.isReusable == true, let delivery = await board.rest(key) {
+                    await take(delivery, key, &session)
+                } else {
+                    break
+                }
+            }
+            await session?.session.quit()
+            board.leave(key)
+        }
+    }
+
+    private func take(_ delivery: PreparedDelivery, _ key: LaneKey, _ session: inout LiveSession?) async {
+        load.begun(delivery.claim.lane)
+        defer { load.ended(delivery.claim.lane) }
+        guard lease.owns(delivery.worker) else {
+            metrics.abandoned.increment()
+            return
+        }
+        let content: OpenedContent
+        do {
+            content = try await contents.open(delivery)
+        } catch is SealingError {
+            hold(delivery, .integrityFailure)
+            return
+        } catch {
+            logger.warning(
+                "a content could not be read",
+                metadata: ["message": "\(delivery.claim.reference.message)", "error": "\(error)"])
+            await release([delivery])
+            return
+        }
+        var attempt = DeliveryAttempt(
+            delivery, content, router: router, opener: opener, rulesets: rulesets, dots: dots, lease: lease)
+        switch await attempt.run(&session) {
+        case .concluded(let result, let isUnreachable):
+            settle(delivery, result, content.head)
+            if isUnreachable {
+                await shareFate(of: result, key)
+            } else if result.recipients.contains(where: { $0.kind == .delivered }) {
+                board.succeeded(key)
+            }
+        case .withheld:
+            dots.settled([delivery.claim.reference])
+            if lease.owns(delivery.worker) {
+                await release([delivery])
+            } else {
+                metrics.abandoned.increment()
+            }
+        case .contentBroken:
+            hold(delivery, .integrityFailure)
+        }
+    }
+
+    /// Draws the consequences and hands them over.
+    private func settle(_ delivery: PreparedDelivery, _ result: AttemptResult, _ head: [UInt8]) {
+        let isOurs = lease.owns(delivery.worker)
+        // Law 7: with the lease gone only a 250 counts, and that always does.
+        if !isOurs, !result.recipients.contains(where: { $0.kind == .delivered }) {
+            metrics.abandoned.increment()
+            return
+        }
+        let now = Date()
+        let policy = SettlementPolicy(
+            schedule: schedule,
+            holdsInDoubt: inDoubt == .hold || control.holdsInDoubt(delivery.claim.tenant) == true)
+        let random = Double.random(in: 0..<1)
+        var settlement = Settlement.make(delivery.facts, result, policy, now: now, random: random)
+        let completion: Completion
+        do {
+            completion = try scribe.completion(delivery, settlement, header: head, now: now)
+        } catch {
+            // Nothing ends without a key to write its notification (design §6).
+            logger.error(
+                "a notification cannot be sealed: its delivery waits",
+                metadata: ["message": "\(delivery.claim.reference.message)", "error": "\(error)"])
+            var patient = policy
+            patient.schedule = RetrySchedule(waits: schedule.waits, expire: .seconds(1 << 40))
+            settlement = Settlement.make(delivery.facts, result.waiting(), patient, now: now, random: random)
+            settlement.reports = []
+            guard let waiting = try? scribe.completion(delivery, settlement, header: head, now: now) else {
+                hold(delivery, .integrityFailure)
+                return
+            }
+            completion = waiting
+        }
+        for event in settlement.events { metrics.count(event.kind, event.reason) }
+        if settlement.isAlert {
+            metrics.alerts.increment()
+            logger.error(
+                "a delivery is held",
+                metadata: [
+                    "message": "\(delivery.claim.reference.message)",
+                    "reason": "\(settlement.events.last?.reason.rawValue ?? "")",
+                ])
+        }
+        writer.add(completion, worker: delivery.worker)
+    }
+
+    /// What waits for a destination that cannot be reached is deferred with the one that found out.
+    private func shareFate(of result: AttemptResult, _ key: LaneKey) async {
+        guard let first = result.recipients.first(where: { $0.kind == .deferred }) else { return }
+        for delivery in board.failed(key) {
+            load.begun(delivery.claim.lane)
+            var shared = AttemptResult()
+            shared.recipients = delivery.facts.recipients.map { recipient in
+                RecipientResult(
+                    number: recipient.number, kind: .deferred, reason: first.reason, status: first.status,
+                    reply: first.reply, host: first.host, explanation: first.explanation)
+            }
+            // Only one that may be told to its sender now needs its header.
+            let isOld =
+                Date().timeIntervalSince(delivery.claim.acceptedAt) >= min(schedule.expire.seconds, 3600)
+            let head = isOld ? (try? await contents.open(delivery))?.head ?? [] : []
+            settle(delivery, shared, head)
+            load.ended(delivery.claim.lane)
+        }
+    }
+
+    private func hold(_ delivery: PreparedDelivery, _ reason: ReasonCode) {
+        metrics.alerts.increment()
+        metrics.count(.held, reason)
+        logger.critical(
+            "a stored message does not authenticate: held, nothing was sent",
+            metadata: ["message": "\(delivery.claim.reference.message)"])
+        guard lease.owns(delivery.worker) else { return }
+        writer.add(
+            scribe.held(
+                BrokenClaim(
+                    claim: delivery.claim, fault: .integrityFailure, metadataKey: delivery.metadataKey),
+                now: Date()), worker: delivery.worker)
+    }
+
+    /// Gives claims back that nothing was done with. When that fails they come back with the next lapse.
+    func release(_ deliveries: [PreparedDelivery]) async {
+        metrics.released.increment(by: deliveries.count)
+        for (worker, group) in Dictionary(grouping: deliveries, by: \.worker) where lease.owns(worker) {
+            do {
+                try await ledger.release(worker: worker, group.map(\.claim.reference))
+            } catch {
+                logger.warning(
+                    "claims not given back", metadata: ["error": "\(error)", "count": "\(group.count)"])
+            }
+        }
+    }
+}
+
+extension AttemptResult {
+    /// The same with every end but a delivery put off, for lack of a key to seal the notification.
+    fileprivate func waiting() -> AttemptResult {
+        var result = self
+        result.recipients = recipients.map { recipient in
+            switch recipient.kind {
+            case .delivered, .inDoubt: return recipient
+            case .bounced, .refused, .deferred:
+                return RecipientResult(
+                    number: recipient.number, kind: .deferred, reason: .keyServiceUnavailable,
+                    reply: recipient.reply,
+                    site: recipient.site, host: recipient.host, explanation: recipient.explanation)
+            }
+        }
+        return result
+    }
+}

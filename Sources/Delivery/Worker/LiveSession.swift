@@ -1,0 +1,36 @@
+// An open session and what it was found to be. It is shared only by deliveries of one lane (recipient domain and ruleset), to the
+// same host and address, as long as the route still names them (design §9).
+
+import Foundation
+import SMTP
+import SmartTLS
+
+/// A session with its verdict.
+struct LiveSession: Sendable {
+    /// The longest that one session is used: what was judged on it is then judged anew.
+    static let longest: Duration = .seconds(300)
+    /// How often a reused session's route is looked at again.
+    static let routeCheck: Duration = .seconds(1)
+
+    let session: OutboundSession
+    /// The host, its address, what was found and concluded.
+    let site: HostSite
+    let openedAt: ContinuousClock.Instant
+    /// When the route last named this host and address.
+    var routedAt: ContinuousClock.Instant
+
+    /// Whether another message of the lane may go over it, the route aside.
+    func isUsable(at now: ContinuousClock.Instant) -> Bool {
+        session.isReusable && site.verdict.outcome == .deliver && now - openedAt < Self.longest
+    }
+
+    /// Whether the route must be asked again first.
+    func needsRoute(at now: ContinuousClock.Instant) -> Bool { now - routedAt >= Self.routeCheck }
+
+    /// Whether a route names this host and address.
+    func isOn(_ route: Route) -> Bool {
+        route.hosts.contains { host in
+            host.name == site.host && host.addresses.contains { $0.address.description == site.address }
+        }
+    }
+}

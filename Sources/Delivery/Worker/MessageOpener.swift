@@ -1,0 +1,181 @@
+// Opens what a claim brought: batch keys, message keys, envelope and addresses; and fetches the contents of small messages in
+// one go, within a bound of bytes. A key service that is away opens nothing: those claims go back as they came.
+
+import Foundation
+import Ledger
+import Logging
+import SMTP
+import Sealing
+import Synchronization
+
+/// What became of the deliveries of one claim.
+struct OpenedClaims: Sendable {
+    /// Ready to be delivered.
+    var ready: [PreparedDelivery] = []
+    /// Their keys cannot be had now; with why.
+    var locked: [ClaimedDelivery] = []
+    /// Why the first of those could not be opened.
+    var lockedReason: String?
+    /// What is stored is not what was sealed, or its key is destroyed.
+    var broken: [BrokenClaim] = []
+}
+
+/// A claimed delivery that cannot be opened, now or later.
+struct BrokenClaim: Sendable {
+    /// The reason.
+    enum Fault: Sendable {
+        /// Altered, or of another message.
+        case integrityFailure
+        /// The key's epoch is destroyed.
+        case keyDestroyed
+    }
+
+    let claim: ClaimedDelivery
+    let fault: Fault
+    /// The metadata's key, if that much could be opened: seals the event's detail.
+    let metadataKey: MessageKey?
+}
+
+/// Opens claimed deliveries of one shard.
+final class MessageOpener: Sendable {
+    /// Largest content that is fetched with its claim, in bytes.
+    static let smallContent: Int64 = 256 << 10
+    /// Most content fetched with one claim, in bytes.
+    static let fetchedBytes: Int64 = 16 << 20
+    /// Batch key records kept.
+    static let records = 4096
+
+    private let ledger: WorkLedger
+    private let keys: BatchKeyOpener
+    private let logger: Logger
+    private let known = Mutex<[UUID: BatchKeyRecord]>([:])
+
+    init(ledger: WorkLedger, keys: BatchKeyOpener, logger: Logger) {
+        self.ledger = ledger
+        self.keys = keys
+        self.logger = logger
+    }
+
+    /// Opens what `worker` claimed. Throws only when the ledger does not answer; nothing was done then.
+    func open(_ claims: [ClaimedDelivery], worker: UUID) async throws -> OpenedClaims {
+        async let contents = fetchSmall(claims)
+        let records = try await records(of: claims)
+        var opened = OpenedClaims()
+        for claim in claims { await open(claim, worker, records, &opened) }
+        let frames = try await contents
+        for index in opened.ready.indices {
+            opened.ready[index].frames = frames[opened.ready[index].claim.reference.message]
+        }
+        return opened
+    }
+
+    private func fetchSmall(_ claims: [ClaimedDelivery]) async throws -> [UUID: [[UInt8]]] {
+        var wanted: [UUID] = []
+        var bytes: Int64 = 0
+        for claim in claims where claim.size <= Self.smallContent && claim.frames > 0 {
+            bytes += claim.size
+            if bytes > Self.fetchedBytes { break }
+            wanted.append(claim.reference.message)
+        }
+        if wanted.isEmpty { return [:] }
+        return try await ledger.content(of: wanted)
+    }
+
+    private func records(of claims: [ClaimedDelivery]) async throws -> [UUID: BatchKeyRecord] {
+        var wanted: Set<UUID> = []
+        for claim in claims {
+            wanted.insert(claim.contentKey.batchKeyID)
+            wanted.insert(claim.metadataKey.batchKeyID)
+        }
+        var found: [UUID: BatchKeyRecord] = [:]
+        let missing = known.withLock { known in
+            wanted.filter { id in
+                guard let record = known[id] else { return true }
+                found[id] = record
+                return false
+            }
+        }
+        if missing.isEmpty { return found }
+        for row in try await ledger.batchKeys(Array(missing)) {
+            guard let purpose = KeyPurpose(rawValue: row.purpose) else { continue }
+            found[row.id] = BatchKeyRecord(
+                id: row.id, tenant: row.tenant, purpose: purpose, epoch: row.epoch, createdAt: row.createdAt,
+                wrapped: row.wrapped)
+        }
+        let all = found
+        known.withLock { known in
+            if known.count + missing.count > Self.records { known.removeAll(keepingCapacity: true) }
+            for id in missing { known[id] = all[id] }
+        }
+        return found
+    }
+
+    private func open(
+        _ claim: ClaimedDelivery, _ worker: UUID, _ records: [UUID: BatchKeyRecord],
+        _ opened: inout OpenedClaims
+    ) async {
+        var metadataKey: MessageKey?
+        do {
+            let metadata = try await key(claim, .metadata, claim.metadataKey, records)
+            metadataKey = metadata
+            let content = try await key(claim, .content, claim.contentKey, records)
+            let (envelope, recipients) = try Self.openEnvelope(claim, metadata)
+            let facts = DeliveryFacts(
+                acceptedAt: claim.acceptedAt, attempt: claim.attempts + 1,
+                possibleDuplicate: claim.possibleDuplicate, delayReported: claim.delayReported,
+                isNotification: claim.reportsOn != nil, hasSender: envelope.reversePath != .null,
+                recipients: recipients)
+            opened.ready.append(
+                PreparedDelivery(
+                    worker: worker, claim: claim, envelope: envelope, facts: facts, contentKey: content,
+                    metadataKey: metadata))
+        } catch let error as KeyServiceError {
+            switch error {
+            case .destroyed:
+                opened.broken.append(
+                    BrokenClaim(claim: claim, fault: .keyDestroyed, metadataKey: metadataKey))
+            case .malformed:
+                opened.broken.append(
+                    BrokenClaim(claim: claim, fault: .integrityFailure, metadataKey: metadataKey))
+            case .unavailable, .denied:
+                opened.locked.append(claim)
+                if opened.lockedReason == nil { opened.lockedReason = error.description }
+            }
+        } catch is CancellationError {
+            opened.locked.append(claim)
+        } catch {
+            logger.error(
+                "a claimed delivery does not open",
+                metadata: ["message": "\(claim.reference.message)", "error": "\(error)"])
+            opened.broken.append(
+                BrokenClaim(claim: claim, fault: .integrityFailure, metadataKey: metadataKey))
+        }
+    }
+
+    private func key(
+        _ claim: ClaimedDelivery, _ purpose: KeyPurpose, _ reference: KeyReference,
+        _ records: [UUID: BatchKeyRecord]
+    ) async throws -> MessageKey {
+        guard let record = records[reference.batchKeyID] else { throw SealingError.integrityFailure }
+        return try await keys.messageKey(
+            record: record, wrapped: WrappedMessageKey(reference),
+            context: SealingContext(tenant: claim.tenant, message: claim.reference.message, purpose: purpose))
+    }
+
+    private static func openEnvelope(
+        _ claim: ClaimedDelivery, _ key: MessageKey
+    ) throws -> (Envelope, [DeliveryFacts.Recipient]) {
+        let envelope = try Envelope(
+            decoding: SealedField.open(
+                claim.sealedEnvelope, key: key, context: key.context, field: SealedField.envelope))
+        let recipients = try claim.recipients.map { recipient in
+            DeliveryFacts.Recipient(
+                number: recipient.number,
+                envelope: try EnvelopeRecipient(
+                    decoding: SealedField.open(
+                        recipient.sealedAddress, key: key, context: key.context,
+                        field: SealedField.address(recipient.number))))
+        }
+        return (envelope, recipients)
+    }
+}

@@ -1,0 +1,85 @@
+// Opens a session to one address of a host and has it judged before anything is sent: the verdict is on this very connection
+// (law 2). Failures are told apart: what says something about the host's TLS is a finding, the rest is only "not now".
+
+import Foundation
+import NIOCore
+import Policy
+import SMTP
+import Settings
+import SmartTLS
+import TLS
+
+/// Opens and judges sessions.
+struct SessionOpener: Sendable {
+    /// What came of one address.
+    enum Result: Sendable {
+        /// A session that the verdict says to deliver over.
+        case open(LiveSession)
+        /// The host was judged, and not good enough.
+        case judged(HostSite)
+        /// It could not be reached, or broke the protocol.
+        case failed(SessionFailure)
+    }
+
+    let group: any EventLoopGroup
+    let tls: TLSContext
+    let heloName: String
+    let sourceAddress: String?
+    let port: Int
+    let timeouts: SessionTimeouts
+
+    /// Opens a session and judges it.
+    func open(_ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result {
+        let text = address.address.description
+        let target: SessionTarget
+        do {
+            target = SessionTarget(
+                hostName: host.name, address: try SocketAddress(ipAddress: text, port: host.port ?? port),
+                sourceAddress: source(for: address), heloName: heloName, tls: .opportunistic(tls),
+                serverName: host.referenceName)
+        } catch {
+            return .failed(SessionFailure(.unreachable, step: "connect", detail: "\(error)"))
+        }
+        let session: OutboundSession
+        do {
+            session = try await OutboundSession.open(target, on: group, timeouts: timeouts)
+        } catch {
+            guard error.code == .handshakeFailed || error.code == .startTLSInjection else {
+                return .failed(error)
+            }
+            let absence = error.tls.map { TLSAbsence($0) } ?? .handshakeFailed(error.description)
+            return .judged(
+                site(
+                    host, text,
+                    HostFindings(
+                        absence: absence, host: host.referenceName, name: host.provenance), ruleset))
+        }
+        let findings =
+            if let evidence = session.evidence {
+                HostFindings(evidence: evidence, host: host.referenceName, name: host.provenance)
+            } else {
+                HostFindings(
+                    absence: session.extensions.startTLS ? .rejected : .notOffered, host: host.referenceName,
+                    name: host.provenance)
+            }
+        let site = site(host, text, findings, ruleset)
+        guard site.verdict.outcome == .deliver else {
+            await session.quit()
+            return .judged(site)
+        }
+        return .open(LiveSession(session: session, site: site, openedAt: .now, routedAt: .now))
+    }
+
+    private func site(_ host: RouteHost, _ address: String, _ findings: HostFindings, _ ruleset: Ruleset)
+        -> HostSite
+    {
+        HostSite(
+            host: host.name, address: address, findings: findings, verdict: Verdict.judge(ruleset, findings))
+    }
+
+    /// The configured source address, where it is of the same family.
+    private func source(for address: RouteAddress) -> String? {
+        guard let sourceAddress, sourceAddress.contains(":") == address.address.isIPv6 else { return nil }
+        return sourceAddress
+    }
+}

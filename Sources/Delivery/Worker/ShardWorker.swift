@@ -1,0 +1,261 @@
+// The worker on one shard: its lease, its claims, its runners, and the order in which all of it ends.
+//
+//   claim loop ─▶ opener (keys, envelopes, small contents) ─▶ board (lanes) ─▶ runners (sessions) ─▶ completion writer
+//        ▲                                                                          │ dots
+//        └── bell: NOTIFY, slow poll, room again                                    └─▶ dot registrar (before each final dot)
+//
+// On shutdown claims stop first, then what nobody began goes back, runners finish what they have, results are committed, and last
+// the lease is given up.
+
+import Foundation
+import Ledger
+import Logging
+import Postgres
+import Synchronization
+
+/// Delivers what one shard holds.
+struct ShardWorker: Sendable {
+    /// Longest time between looks at the queue when nothing rings.
+    static let poll: Duration = .seconds(1)
+    /// Between claims that were not full: long enough for a few messages to come together.
+    static let gather: Duration = .milliseconds(10)
+    /// Between reclaims of what dead workers had.
+    static let reclaimInterval: Duration = .seconds(3)
+
+    let runner: LaneRunner
+    let opener: MessageOpener
+    let concurrency: Int
+    let finalDotTimeout: Duration
+    let notifications: PostgresConfiguration
+    let isKnown: ShardConditions
+
+    private var ledger: WorkLedger { runner.ledger }
+    private var logger: Logger { runner.logger }
+    private var load: WorkLoad { runner.load }
+
+    /// Says that no more is to be claimed; `run()` then ends by itself.
+    func stop() { load.stop() }
+
+    /// Works until stopped or cancelled.
+    func run() async {
+        await withTaskGroup(of: Void.self) { services in
+            services.addTask { await runner.lease.run() }
+            services.addTask { await runner.dots.run() }
+            services.addTask { await tick() }
+            services.addTask { await listen() }
+            services.addTask { await reclaim() }
+            await withTaskGroup(of: Void.self) { work in
+                work.addTask { await runner.writer.run() }
+                await withTaskGroup(of: Void.self) { runners in
+                    for _ in 0..<concurrency { runners.addTask { await runner.run() } }
+                    await claimLoop()
+                    await runner.release(giveBack(runner.board.close()))
+                }
+                runner.writer.drain()
+            }
+            services.cancelAll()
+        }
+        do {
+            try await ledger.resign(worker: runner.lease.worker)
+        } catch {
+            logger.notice("the lease was not given up: it lapses", metadata: ["error": "\(error)"])
+        }
+    }
+
+    // MARK: Claiming
+
+    private func claimLoop() async {
+        var keyPause = Duration.zero
+        await withTaskGroup(of: Void.self) { openings in
+            let gate = OpeningGate(limit: 2)
+            while !load.isStopping, !Task.isCancelled {
+                if let pause = gate.takePause() {
+                    keyPause = max(.milliseconds(500), min(keyPause * 2, .seconds(10)))
+                    runner.metrics.keysAway.record(1)
+                    logger.error("the key service does not open: claims pause", metadata: ["why": "\(pause)"])
+                    isKnown.keysAre(pause)
+                    await sleepUnlessStopping(keyPause)
+                    continue
+                }
+                guard gate.hasRoom, let worker = runner.lease.claimant, let request = load.plan() else {
+                    await load.bell.wait()
+                    continue
+                }
+                let claimed: [ClaimedDelivery]
+                do {
+                    claimed = try await ledger.claim(worker: worker, request)
+                    isKnown.ledgerIs(nil)
+                } catch {
+                    if Task.isCancelled { break }
+                    // It may have been committed: those claims come back when the lease lapses or is given up.
+                    logger.warning("claim failed", metadata: ["error": "\(error)"])
+                    isKnown.ledgerIs("\(error)")
+                    await sleepUnlessStopping(.milliseconds(500))
+                    continue
+                }
+                runner.metrics.claims.increment()
+                runner.metrics.claimed.increment(by: claimed.count)
+                let hasMore = load.took(claimed, of: request)
+                if !claimed.isEmpty {
+                    gate.enter()
+                    openings.addTask {
+                        await open(claimed, worker, gate)
+                        gate.leave()
+                        load.bell.ring()
+                    }
+                }
+                if hasMore { continue }
+                if claimed.isEmpty {
+                    await load.bell.wait()
+                } else {
+                    try? await Task.sleep(for: Self.gather)
+                }
+            }
+        }
+    }
+
+    private func sleepUnlessStopping(_ duration: Duration) async {
+        let end = ContinuousClock.now + duration
+        while ContinuousClock.now < end, !load.isStopping, !Task.isCancelled {
+            try? await Task.sleep(for: min(duration, .milliseconds(100)))
+        }
+    }
+
+    private func open(_ claimed: [ClaimedDelivery], _ worker: UUID, _ gate: OpeningGate) async {
+        let opened: OpenedClaims
+        do {
+            opened = try await opener.open(claimed, worker: worker)
+        } catch {
+            logger.warning("claims could not be read, given back", metadata: ["error": "\(error)"])
+            await giveBack(claimed, worker)
+            return
+        }
+        for broken in opened.broken {
+            runner.metrics.alerts.increment()
+            runner.metrics.count(.held, broken.fault == .keyDestroyed ? .keyDestroyed : .integrityFailure)
+            logger.critical(
+                "a claimed message cannot be opened: held",
+                metadata: ["message": "\(broken.claim.reference.message)", "fault": "\(broken.fault)"])
+            runner.writer.add(runner.scribe.held(broken, now: Date()), worker: worker)
+        }
+        load.dropped(opened.broken.map(\.claim.lane))
+        if let reason = opened.lockedReason {
+            gate.pause(reason)
+        } else if !opened.ready.isEmpty {
+            runner.metrics.keysAway.record(0)
+            isKnown.keysAre(nil)
+        }
+        if !opened.locked.isEmpty { await giveBack(opened.locked, worker) }
+        await runner.release(giveBack(runner.board.offer(opened.ready)))
+    }
+
+    private func giveBack(_ claims: [ClaimedDelivery], _ worker: UUID) async {
+        runner.metrics.released.increment(by: claims.count)
+        load.dropped(claims.map(\.lane))
+        guard runner.lease.owns(worker) else { return }
+        do {
+            try await ledger.release(worker: worker, claims.map(\.reference))
+        } catch {
+            logger.warning(
+                "claims not given back", metadata: ["error": "\(error)", "count": "\(claims.count)"])
+        }
+    }
+
+    /// Takes deliveries that nobody began out of the count.
+    private func giveBack(_ deliveries: [PreparedDelivery]) -> [PreparedDelivery] {
+        load.dropped(deliveries.map(\.claim.lane))
+        return deliveries
+    }
+
+    // MARK: Around it
+
+    /// The slow poll, retries whose time has come, gauges.
+    private func tick() async {
+        var round = 0
+        while !Task.isCancelled {
+            try? await Task.sleep(for: Self.poll / 4)
+            runner.board.sweep()
+            round += 1
+            guard round % 4 == 0 else { continue }
+            do {
+                _ = try await ledger.promote()
+            } catch {
+                if Task.isCancelled { return }
+                logger.warning("retries not promoted", metadata: ["error": "\(error)"])
+            }
+            let counts = load.counts
+            runner.metrics.queued.record(counts.queued)
+            runner.metrics.active.record(counts.active)
+            runner.metrics.uncommitted.record(runner.writer.pending)
+            runner.writer.tick()
+            load.bell.ring()
+        }
+    }
+
+    private func reclaim() async {
+        while !Task.isCancelled {
+            do {
+                let (freed, inDoubt) = try await ledger.reclaim(finalDotTimeout: finalDotTimeout)
+                runner.metrics.reclaimed.increment(by: freed)
+                runner.metrics.inDoubt.increment(by: inDoubt)
+                if freed + inDoubt > 0 {
+                    logger.notice(
+                        "reclaimed from workers that are gone",
+                        metadata: ["freed": "\(freed)", "in_doubt": "\(inDoubt)"])
+                    load.bell.ring()
+                }
+            } catch {
+                if Task.isCancelled { return }
+                logger.warning("reclaim failed", metadata: ["error": "\(error)"])
+            }
+            try? await Task.sleep(for: Self.reclaimInterval)
+        }
+    }
+
+    /// Rings the bell when the ledger says that something is ready; the slow poll covers what this misses.
+    private func listen() async {
+        while !Task.isCancelled {
+            do {
+                let connection = try await PostgresConnection.connect(notifications)
+                for await _ in try await WorkLedger.readiness(connection) { load.bell.ring() }
+                await connection.close()
+            } catch {
+                if Task.isCancelled { return }
+                logger.notice("not listening for work, polling", metadata: ["error": "\(error)"])
+            }
+            try? await Task.sleep(for: .seconds(1))
+        }
+    }
+}
+
+/// Bounds how many claims are being opened at once, and carries word of a key service that is away.
+final class OpeningGate: Sendable {
+    private struct State {
+        var underWay = 0
+        var pause: String?
+    }
+
+    private let limit: Int
+    private let state = Mutex(State())
+
+    init(limit: Int) { self.limit = limit }
+
+    var hasRoom: Bool { state.withLock { $0.underWay < limit } }
+    func enter() { state.withLock { $0.underWay += 1 } }
+    func leave() { state.withLock { $0.underWay -= 1 } }
+    func pause(_ reason: String) { state.withLock { $0.pause = reason } }
+    func takePause() -> String? {
+        state.withLock { state in
+            defer { state.pause = nil }
+            return state.pause
+        }
+    }
+}
+
+/// What a shard worker reports of what it depends on; nil: well.
+struct ShardConditions: Sendable {
+    /// Called with why the ledger does not answer.
+    let ledgerIs: @Sendable (String?) -> Void
+    /// Called with why the key service does not open.
+    let keysAre: @Sendable (String?) -> Void
+}

@@ -1,0 +1,47 @@
+// What a worker counts. Labels are kinds and reasons, never names of persons or domains.
+
+import Ledger
+import Metrics
+import Policy
+
+/// The worker's metrics.
+struct WorkerMetrics: Sendable {
+    /// Deliveries claimed.
+    let claimed = Counter(label: "zegel_worker_claimed")
+    /// Claims asked for.
+    let claims = Counter(label: "zegel_worker_claims")
+    /// Claims given back unbegun.
+    let released = Counter(label: "zegel_worker_released")
+    /// Claims given up with a lapsed lease.
+    let abandoned = Counter(label: "zegel_worker_abandoned")
+    /// Something an operator must look at: held deliveries.
+    let alerts = Counter(label: "zegel_worker_alerts")
+    /// 1 while the key service does not answer and claims pause.
+    let keysAway = Gauge(label: "zegel_worker_key_service_away")
+    /// Claimed and not begun.
+    let queued = Gauge(label: "zegel_worker_queued")
+    /// Under way.
+    let active = Gauge(label: "zegel_worker_active")
+    /// Results that wait for their commit.
+    let uncommitted = Gauge(label: "zegel_worker_uncommitted")
+    /// Final dots of other workers that were in doubt.
+    let inDoubt = Counter(label: "zegel_worker_reclaimed_in_doubt")
+    /// Claims of other workers that were freed.
+    let reclaimed = Counter(label: "zegel_worker_reclaimed")
+    private let delivered = Counter(label: "zegel_worker_recipients", dimensions: [("outcome", "delivered")])
+
+    /// One recipient's conclusion.
+    func count(_ kind: EventKind, _ reason: ReasonCode) {
+        switch kind {
+        case .delivered: delivered.increment()
+        case .assessed: break
+        case .held:
+            Counter(label: "zegel_worker_held", dimensions: [("reason", reason.rawValue)]).increment()
+        default:
+            Counter(
+                label: "zegel_worker_recipients",
+                dimensions: [("outcome", kind.rawValue), ("reason", reason.rawValue)]
+            ).increment()
+        }
+    }
+}
