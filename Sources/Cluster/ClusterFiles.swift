@@ -22,9 +22,7 @@ enum ClusterFiles {
         guard file >= 0 else { throw failure("cannot write \(path)") }
         var offset = 0
         while offset < bytes.count {
-            let count = bytes.withUnsafeBytes {
-                Foundation.write(file, $0.baseAddress! + offset, bytes.count - offset)
-            }
+            let count = bytes[offset...].withUnsafeBytes { Foundation.write(file, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
                 let error = failure("cannot write \(path)")

@@ -1,3 +1,5 @@
+// Real child processes, supervised.
+
 import Foundation
 import Logging
 import Testing

@@ -1,3 +1,5 @@
+// What a local cluster remembers, and what its nodes are told.
+
 import Foundation
 import Settings
 import Testing

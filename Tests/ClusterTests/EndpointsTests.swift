@@ -1,3 +1,5 @@
+// The shape of endpoints.json.
+
 import Foundation
 import Testing
 

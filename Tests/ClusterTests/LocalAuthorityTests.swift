@@ -1,3 +1,5 @@
+// The certificates of a local cluster.
+
 import Foundation
 import Testing
 import X509

@@ -1,3 +1,5 @@
+// The rules by which children are started again and ended.
+
 import Testing
 
 @testable import Cluster
