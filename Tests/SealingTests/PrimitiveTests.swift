@@ -1,5 +1,6 @@
 // Ids, secret buffers and canonical bytes.
 
+import Crypto
 import Foundation
 import Testing
 
@@ -32,6 +33,18 @@ struct PrimitiveTests {
         let far = sequence.next(at: 5_000_000, seed: 0xFFFF)
         #expect(far == (5_000_000, 0x7FF))
         #expect(sequence.next(at: 1000, seed: 3) == (1000, 3))
+    }
+
+    @Test("derivation is HKDF-Expand with SHA-256 as swift-crypto has it")
+    func derivation() {
+        for count in [0, 1, 100, 300] {
+            let key = SymmetricKey(size: .bits256)
+            let info = RandomSource.system.bytes(count)
+            let expected = HKDF<SHA256>.expand(pseudoRandomKey: key, info: info, outputByteCount: 64)
+            let (first, second) = KeyDerivation.expand(key, info: info)
+            let both = first.withUnsafeBytes { [UInt8]($0) } + second.withUnsafeBytes { [UInt8]($0) }
+            #expect(expected.withUnsafeBytes { [UInt8]($0) } == both)
+        }
     }
 
     @Test("many threads make no id twice")

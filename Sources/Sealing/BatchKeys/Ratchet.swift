@@ -1,5 +1,5 @@
 // The ratchet of a batch key: from K_i come K_{i+1} and the key that wraps message i, and nothing leads back.
-//   K_{i+1} ‖ W_i = HKDF-Expand-SHA256(K_i, "zegel/1 ratchet" ‖ 0 ‖ batch id, 64)
+//   W_i ‖ K_{i+1} = HKDF-Expand(K_i, "zegel/1 ratchet" ‖ 0 ‖ batch id, 64)
 
 import Crypto
 import Foundation
@@ -23,10 +23,10 @@ struct Ratchet: Sendable {
         info.fixed("zegel/1 ratchet".utf8)
         info.integer(UInt8(0))
         info.uuid(batchKeyID)
-        let derived = HKDF<SHA256>.expand(pseudoRandomKey: chain, info: info.bytes, outputByteCount: 64)
-        chain = SecretBytes(copying: derived, range: 0..<32)
+        let wrapping: SymmetricKey
+        (wrapping, chain) = KeyDerivation.expand(chain, info: info.bytes)
         index += 1
-        return derived.slice(32..<64)
+        return wrapping
     }
 }
 

@@ -28,13 +28,21 @@ public final class Sealer: Sendable {
         var purpose: KeyPurpose
     }
 
-    private struct Batch {
-        var id: UUID
-        var epoch: Int32
-        var keySetVersion: Int64
-        var createdAt: Date
+    /// A batch key in use. It lives in the mutex and nowhere else.
+    private final class Batch {
+        let id: UUID
+        let validFrom: Date
+        let validUntil: Date
         var usedAt: Date
         var ratchet: Ratchet
+
+        init(id: UUID, validFrom: Date, validUntil: Date, usedAt: Date, ratchet: Ratchet) {
+            self.id = id
+            self.validFrom = validFrom
+            self.validUntil = validUntil
+            self.usedAt = usedAt
+            self.ratchet = ratchet
+        }
     }
 
     private struct State {
@@ -83,12 +91,9 @@ public final class Sealer: Sendable {
         let step = state.withLock {
             state -> Result<(id: UUID, index: Int32, key: SymmetricKey), SealingError> in
             do throws(SealingError) {
-                var batch = try usableBatch(slot, now: now, state: &state)
-                let index = batch.ratchet.index
-                let key = batch.ratchet.step()
+                let batch = try usableBatch(slot, now: now, state: &state)
                 batch.usedAt = now
-                state.batches[slot] = batch
-                return .success((batch.id, index, key))
+                return .success((batch.id, batch.ratchet.index, batch.ratchet.step()))
             } catch {
                 return .failure(error)
             }
@@ -116,25 +121,21 @@ public final class Sealer: Sendable {
     /// leave its last ratchet in memory.
     public func eraseExpired(now: Date) {
         state.withLock { state in
-            state.batches = state.batches.filter { isAlive($0.value, now: now) }
+            state.batches = state.batches.filter { isUsable($0.value, now: now) }
         }
     }
 
-    private func isAlive(_ batch: Batch, now: Date) -> Bool {
-        let age = now.timeIntervalSince(batch.createdAt)
-        // A clock that stepped back far ends the batch too.
-        return age < limits.age.timeInterval && age > -limits.age.timeInterval
+    private func isUsable(_ batch: Batch, now: Date) -> Bool {
+        batch.validFrom < now && now < batch.validUntil
+            && batch.ratchet.index < min(max(1, limits.messages), BatchKeyLimits.maximumMessages)
     }
 
     private func usableBatch(_ slot: Slot, now: Date, state: inout State) throws(SealingError) -> Batch {
-        let (epoch, keys) = try state.keySet.wrappingKeys(slot.purpose, at: now)
-        let most = min(max(1, limits.messages), BatchKeyLimits.maximumMessages)
-        // Taken out, so that the ratchet has one owner while it steps.
-        if let batch = state.batches.removeValue(forKey: slot), batch.epoch == epoch,
-            batch.keySetVersion == state.keySet.version, batch.ratchet.index < most, isAlive(batch, now: now)
-        {
-            return batch
+        if let batch = state.batches[slot] {
+            if isUsable(batch, now: now) { return batch }
+            state.batches.removeValue(forKey: slot)
         }
+        let (epoch, keys) = try state.keySet.wrappingKeys(slot.purpose, at: now)
         guard state.uncommitted.count < limits.uncommitted else {
             throw .limitReached("batch keys that wait for their commit")
         }
@@ -158,9 +159,19 @@ public final class Sealer: Sendable {
         {
             state.batches.removeValue(forKey: oldest)
         }
-        return Batch(
-            id: context.id, epoch: epoch, keySetVersion: state.keySet.version, createdAt: now, usedAt: now,
-            ratchet: Ratchet(batchKeyID: context.id, chain: secret))
+        let age = limits.age.timeInterval
+        let epochEnd = KeyEpoch.start(of: epoch + 1, seconds: state.keySet.epochSeconds)
+        let batch = Batch(
+            id: context.id,
+            // A clock that steps back past this ends the batch too.
+            validFrom: max(
+                now.addingTimeInterval(-age), KeyEpoch.start(of: epoch, seconds: state.keySet.epochSeconds)),
+            validUntil: ([now.addingTimeInterval(age), epochEnd, state.keySet.expires] + keys.map(\.notAfter))
+                .min()
+                ?? now,
+            usedAt: now, ratchet: Ratchet(batchKeyID: context.id, chain: secret))
+        state.batches[slot] = batch
+        return batch
     }
 }
 

@@ -1,7 +1,7 @@
 // Framing of sealed content. A content is frames 0…n, each stored by itself:
 //   version 1 ‖ algorithm 1 ‖ flags 1 (bit 0: last) ‖ number 4 ‖ [frame 0 only: salt 32 ‖ commitment 32]
 //   ‖ ciphertext ‖ tag 16
-// Key and commitment = HKDF-SHA256(working key, salt, context); nonce = 7 zero bytes ‖ number ‖ last flag (the STREAM
+// Key and commitment = HKDF-Expand(working key, context and salt); nonce = 7 zero bytes ‖ number ‖ last flag (the STREAM
 // construction of Hoang, Reyhanitabar, Rogaway and Vizár), associated data = the frame's header and the context.
 
 import Crypto
@@ -22,10 +22,9 @@ enum FrameFormat {
     static func derive(
         _ key: MessageKey, salt: [UInt8], context: SealingContext
     ) -> (key: SymmetricKey, commitment: SecretBytes) {
-        let derived = HKDF<SHA256>.deriveKey(
-            inputKeyMaterial: key.working, salt: salt,
-            info: context.associatedData("zegel/1 frame key", [version, algorithm]), outputByteCount: 64)
-        return (derived.slice(0..<32), SecretBytes(copying: derived, range: 32..<64))
+        let (key, commitment) = KeyDerivation.expand(
+            key.working, info: context.associatedData("zegel/1 frame key", [version, algorithm] + salt))
+        return (key, commitment)
     }
 
     static func header(number: UInt32, isLast: Bool) -> ByteWriter {

@@ -16,7 +16,7 @@ public struct ContentHasher: Sendable {
     public mutating func update(_ bytes: UnsafeRawBufferPointer) { hasher.update(bufferPointer: bytes) }
 
     /// Adds bytes of an array.
-    public mutating func update(_ bytes: [UInt8]) { hasher.update(data: bytes) }
+    public mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { update($0) } }
 
     /// The hash of what was added.
     public func finish() -> ContentHash { ContentHash(SecretBytes(copying: hasher.finalize())) }
@@ -32,7 +32,7 @@ public struct ContentHash: Sendable, Equatable, CustomStringConvertible {
     public var description: String { "ContentHash(redacted)" }
 }
 
-/// HMAC-SHA256 of a content under a key derived from the message's content key.
+/// HMAC-SHA256 of a content under the message's content key.
 public enum KeyedDigest {
     /// The digest of the content, 32 bytes.
     public static func content(
@@ -41,12 +41,10 @@ public enum KeyedDigest {
         guard key.context == context, context.purpose == .content else {
             throw .misuse("the digest of a content is made with its own content key")
         }
-        let digestKey = HKDF<SHA256>.expand(
-            pseudoRandomKey: key.working, info: context.associatedData("zegel/1 content digest"),
-            outputByteCount: 32)
-        return hash.bytes.withUnsafeBytes { bytes in
-            Array(HMAC<SHA256>.authenticationCode(for: bytes, using: digestKey))
-        }
+        var hmac = HMAC<SHA256>(key: key.working)
+        hmac.update(data: context.associatedData("zegel/1 content digest"))
+        hash.bytes.withUnsafeBytes { hmac.update(data: $0) }
+        return Array(hmac.finalize())
     }
 }
 

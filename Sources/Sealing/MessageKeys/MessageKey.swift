@@ -13,11 +13,9 @@ public struct MessageKey: Sendable {
 
     /// Derives the working key and the commitment from the random message key.
     init(random: SecretBytes, context: SealingContext) {
-        let derived = HKDF<SHA256>.expand(
-            pseudoRandomKey: random, info: context.associatedData("zegel/1 message key"), outputByteCount: 64)
         self.context = context
-        self.working = derived.slice(0..<32)
-        self.commitment = SecretBytes(copying: derived, range: 32..<64)
+        (working, commitment) = KeyDerivation.expand(
+            random, info: context.associatedData("zegel/1 message key"))
     }
 }
 
@@ -28,11 +26,4 @@ extension MessageKey: CustomStringConvertible, CustomReflectable {
     }
     /// A mirror without children.
     public var customMirror: Mirror { Mirror(self, children: [:]) }
-}
-
-extension SymmetricKey {
-    /// A part of the key as a key of its own.
-    func slice(_ range: Range<Int>) -> SymmetricKey {
-        withUnsafeBytes { SymmetricKey(data: UnsafeRawBufferPointer(rebasing: $0[range])) }
-    }
 }

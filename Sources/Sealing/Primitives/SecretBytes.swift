@@ -23,16 +23,8 @@ public final class SecretBytes: Sendable, ContiguousBytes {
 
     /// Copies `bytes`. The caller still owns, and erases, the original.
     public convenience init(copying bytes: some ContiguousBytes) {
-        self.init(copying: bytes, range: nil)
-    }
-
-    /// Copies the part `range` of `bytes`, or all of it.
-    convenience init(copying bytes: some ContiguousBytes, range: Range<Int>?) {
-        let count = range?.count ?? bytes.withUnsafeBytes { $0.count }
-        self.init(count: count) { target in
-            bytes.withUnsafeBytes { source in
-                target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[range ?? 0..<source.count]))
-            }
+        self.init(count: bytes.withUnsafeBytes { $0.count }) { target in
+            bytes.withUnsafeBytes { target.copyMemory(from: $0) }
         }
     }
 

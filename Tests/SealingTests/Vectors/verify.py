@@ -96,16 +96,16 @@ def open_message_key(batch, batch_key, message):
     chain = batch_key
     info = b"zegel/1 ratchet\0" + uuid(batch["id"])
     for _ in range(message["index"]):
-        chain = expand(chain, info, 64)[:32]
+        chain = expand(chain, info, 64)[32:]
     assert chain.hex() == message["chainKey"]
     derived = expand(chain, info, 64)
-    assert derived[:32].hex() == message["nextChainKey"] and derived[32:].hex() == message["wrappingKey"]
+    assert derived[32:].hex() == message["nextChainKey"] and derived[:32].hex() == message["wrappingKey"]
     raw = RAW(message["wrapped"])
     assert len(raw) == 94
     scope = (batch["tenant"], message["id"], message["purpose"])
     aad = context("zegel/1 message key wrapping", *scope,
                   uuid(batch["id"]) + struct.pack(">i", message["index"]) + raw[:34])
-    key = AESGCM(derived[32:]).decrypt(raw[34:46], raw[46:], aad)
+    key = AESGCM(derived[:32]).decrypt(raw[34:46], raw[46:], aad)
     assert key.hex() == message["messageKey"]
     working = expand(key, context("zegel/1 message key", *scope), 64)
     assert working[32:] == raw[2:34] and working[:32].hex() == message["workingKey"]
@@ -126,8 +126,7 @@ def main(path):
         header = frame[:71 if number == 0 else 7]
         assert header[:7] == bytes([1, 1, 1 if last else 0]) + struct.pack(">I", number)
         if number == 0:
-            info = context("zegel/1 frame key", *scope, bytes([1, 1]))
-            derived = expand(extract(header[7:39], working), info, 64)
+            derived = expand(working, context("zegel/1 frame key", *scope, bytes([1, 1]) + header[7:39]), 64)
             assert derived[32:] == header[39:71]
         nonce = bytes(7) + struct.pack(">I", number) + bytes([1 if last else 0])
         part = AESGCM(derived[:32]).decrypt(nonce, frame[len(header):], context("zegel/1 frame", *scope, header))
@@ -135,8 +134,8 @@ def main(path):
         plain += part
     digest = hashlib.sha256(plain).digest()
     assert digest.hex() == content["sha256"]
-    digest_key = expand(working, context("zegel/1 content digest", *scope), 32)
-    assert hmac.new(digest_key, digest, hashlib.sha256).hexdigest() == content["digest"]
+    said = context("zegel/1 content digest", *scope, digest)
+    assert hmac.new(working, said, hashlib.sha256).hexdigest() == content["digest"]
 
     working, scope = keys[1]
     field = vectors["field"]
