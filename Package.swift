@@ -163,7 +163,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
         .testTarget(
-            name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy"], swiftSettings: strict),
+            name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"],
             swiftSettings: strict),

@@ -1,5 +1,6 @@
 // Names have one form, and bytes from the network never crash the reader.
 
+import Lab
 import Testing
 
 @testable import DNS
@@ -41,12 +42,10 @@ import Testing
     }
 
     @Test func `record data of random octets is read or refused, never more`() {
-        var seed = UInt64.random(in: 0 ... .max)
+        let seed = UInt64.random(in: 0 ... .max)
         print("seed \(seed)")
-        func next() -> UInt64 {
-            seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return seed >> 33
-        }
+        var random = SplitMix(seed)
+        func next() -> UInt64 { random.next() }
         let types: [DNSRecordType] = [
             .a, .aaaa, .mx, .cname, .ns, .txt, .tlsa, .soa, DNSRecordType(rawValue: 99),
         ]

@@ -1,7 +1,7 @@
 // Random numbers that a printed seed brings back.
 
 /// A small seeded generator (SplitMix64).
-public struct SplitMix: RandomNumberGenerator {
+public struct SplitMix: RandomNumberGenerator, Sendable {
     private var state: UInt64
     /// Starts from `seed`: the same seed gives the same numbers.
     public init(_ seed: UInt64) { state = seed }

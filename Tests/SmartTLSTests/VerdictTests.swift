@@ -1,6 +1,7 @@
 // The decision table: what was found, and what each ruleset makes of it. `docs/verdicts.md` shows the same rows.
 
 import Foundation
+import Lab
 import Policy
 import Testing
 
@@ -116,17 +117,14 @@ import Testing
     }
 
     @Test func `law 10: what a stricter ruleset delivers, a looser one delivers too, over random findings`() {
-        var seed = UInt64.random(in: 0 ... .max)
+        let seed = UInt64.random(in: 0 ... .max)
         print("seed \(seed)")
-        func next() -> UInt64 {
-            seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return seed >> 33
-        }
+        var random = SplitMix(seed)
         var delivered = 0
         for _ in 0..<20_000 {
-            let findings = Set(Finding.allCases.filter { _ in next() % 5 == 0 })
+            let findings = Set(Finding.allCases.filter { _ in random.next() % 5 == 0 })
                 .subtracting([.starttlsNotOffered, .starttlsRejected, .noCommonVersion, .handshakeFailed])
-                .union(next() % 2 == 0 ? VerdictTests.good() : [])
+                .union(random.next() % 2 == 0 ? VerdictTests.good() : [])
             let secure = Verdict.judge(.secure, host(findings))
             if secure.outcome == .deliver {
                 delivered += 1

@@ -2,6 +2,7 @@
 
 import DNS
 import Foundation
+import Lab
 import Policy
 import Settings
 import SmartTLS
@@ -236,7 +237,7 @@ import Testing
             "a.test A": .addresses("192.0.2.1"), "b.test A": .addresses("192.0.2.2"),
             "c.test A": .addresses("192.0.2.3"), "d.test A": .addresses("192.0.2.4"),
         ])
-        let router = try router(table, generator: SplitMix(state: seed))
+        let router = try router(table, generator: SplitMix(seed))
         var orders: [String: Int] = [:]
         for _ in 0..<600 {
             let names = try await router.route(to: "bar.test").hosts.map { String($0.name.prefix(1)) }
@@ -293,18 +294,5 @@ import Testing
         let router = try router(DNSTable([:]))
         for number in 0..<(RouteLimits.cached + 500) { _ = await ends(router, "n\(number).test") }
         #expect(await router.keptCount <= RouteLimits.cached)
-    }
-}
-
-/// A generator whose sequence a printed seed repeats.
-private struct SplitMix: RandomNumberGenerator, Sendable {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }
