@@ -25,11 +25,14 @@ public struct Envelope: Sendable, Hashable {
     public var returnContent: ReturnContent?
     /// The complete Received header of our own, ended by CRLF, which goes in front of the content at delivery.
     public var receivedLine: [UInt8]
+    /// The Subject of the content, unfolded and as it was sent, at most 998 octets; for the help desk.
+    public var subject: String?
 
     /// An envelope from its parts.
     public init(
         reversePath: ReversePath, body: Body = .sevenBit, smtpUTF8: Bool = false, requireTLS: Bool = false,
-        envelopeID: String? = nil, returnContent: ReturnContent? = nil, receivedLine: [UInt8] = []
+        envelopeID: String? = nil, returnContent: ReturnContent? = nil, receivedLine: [UInt8] = [],
+        subject: String? = nil
     ) {
         self.reversePath = reversePath
         self.body = body
@@ -38,12 +41,13 @@ public struct Envelope: Sendable, Hashable {
         self.envelopeID = envelopeID
         self.returnContent = returnContent
         self.receivedLine = receivedLine
+        self.subject = subject
     }
 
     private static let version: UInt8 = 1
 
-    /// The envelope as octets: version 1, flags, body, RET, then return path, ENVID and Received line, each behind its
-    /// length.
+    /// The envelope as octets: version 1, flags, body, RET, then return path, ENVID, Received line and Subject, each
+    /// behind its length.
     public func encoded() -> [UInt8] {
         var writer = RecordWriter(version: Self.version, capacity: 96 + receivedLine.count)
         writer.append(octet: (smtpUTF8 ? 1 : 0) | (requireTLS ? 2 : 0))
@@ -52,6 +56,7 @@ public struct Envelope: Sendable, Hashable {
         writer.append(text: reversePath.address.map(\.description))
         writer.append(text: envelopeID)
         writer.append(bytes: receivedLine)
+        writer.append(text: subject)
         return writer.bytes
     }
 
@@ -74,6 +79,7 @@ public struct Envelope: Sendable, Hashable {
         }
         envelopeID = try reader.text()
         receivedLine = try reader.bytes()
+        subject = try reader.text()
         try reader.finish()
     }
 }

@@ -15,25 +15,16 @@ public enum MailDate {
             rest += 86_400
             days -= 1
         }
-        // Days to a civil date, era by era of 400 years; the year begins in March.
-        let shifted = days + 719_468
-        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
-        let dayOfEra = shifted - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let monthFromMarch = (5 * dayOfYear + 2) / 153
-        let day = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
-        let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
-        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+        let date = CivilDate(daysSince1970: days)
         append(weekdays[((days % 7) + 7) % 7], to: &bytes)
         bytes.append(ASCII.comma)
         bytes.append(ASCII.space)
-        append(day, to: &bytes)
+        append(date.day, to: &bytes)
         bytes.append(ASCII.space)
-        append(months[month - 1], to: &bytes)
+        append(months[date.month - 1], to: &bytes)
         bytes.append(ASCII.space)
-        append(year / 100, to: &bytes)
-        append(year % 100, to: &bytes)
+        append(date.year / 100, to: &bytes)
+        append(date.year % 100, to: &bytes)
         bytes.append(ASCII.space)
         append(rest / 3600, to: &bytes)
         bytes.append(ASCII.colon)
@@ -50,5 +41,29 @@ public enum MailDate {
     private static func append(_ number: Int, to bytes: inout [UInt8]) {
         bytes.append(0x30 + UInt8(truncatingIfNeeded: number / 10 % 10))
         bytes.append(0x30 + UInt8(truncatingIfNeeded: number % 10))
+    }
+}
+
+/// A day of the Gregorian calendar.
+public struct CivilDate: Sendable, Hashable {
+    /// The year.
+    public let year: Int
+    /// 1 to 12.
+    public let month: Int
+    /// 1 to 31.
+    public let day: Int
+
+    /// The day that lies so many days after 1970-01-01.
+    public init(daysSince1970 days: Int) {
+        // Era by era of 400 years; the year begins in March.
+        let shifted = days + 719_468
+        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let monthFromMarch = (5 * dayOfYear + 2) / 153
+        day = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
+        month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
+        year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
     }
 }

@@ -5,220 +5,316 @@ import Testing
 
 @testable import Edge
 
-@Suite struct GroupCommitTests {
+/// Group commit and settling, one outcome at a time.
+@Suite("Group commit") struct GroupCommitTests {
     static let start = ContinuousClock.now
 
-    static func message(tag: [UInt8]? = nil, bytes: Int = 10) -> MessageRow {
+    static func message(tag: [UInt8]? = nil, octets: Int = 10, isUploaded: Bool = false) -> MessageRow {
         let key = KeyReference(batchKeyID: UUID(), index: 0, wrapped: [1])
         return MessageRow(
-            id: UUID(), tenant: "demo", acceptedAt: Date(), ruleset: "secure", size: Int64(bytes),
-            keyedDigest: [1],
-            contentKey: key, metadataKey: key, sealedEnvelope: [1],
-            frames: [[UInt8](repeating: 0, count: bytes)],
-            frameCount: 1, deliveries: [DeliveryRow(number: 0, lane: "bar.test")],
+            id: UUID(), tenant: "demo", acceptedAt: Date(), ruleset: "secure", size: Int64(octets),
+            keyedDigest: [1], contentKey: key, metadataKey: key, sealedEnvelope: [1],
+            frames: isUploaded ? [] : [[UInt8](repeating: 0, count: octets)], frameCount: 1,
+            deliveries: [DeliveryRow(number: 0, lane: "bar.test")],
             recipients: [RecipientRow(number: 0, delivery: 0, sealedAddress: [1])], replayTag: tag)
     }
 
-    /// Plays a ledger: answers each action by `respond`, up to 200 actions, and collects what was told.
-    static func play(
-        _ machine: consuming GroupCommit, from: ContinuousClock.Instant = start,
-        _ respond: (GroupCommit.Action, inout ContinuousClock.Instant) -> GroupCommit.Result?
-    ) -> [Int: IntakeAnswer] {
-        var now = from
-        var told: [Int: IntakeAnswer] = [:]
-        for _ in 0..<200 {
-            let action = machine.next(now: now)
-            if case .idle = action { break }
-            if case .wait(let until) = action { now = until }
-            if let result = respond(action, &now) { machine.finished(result, now: now) }
-            for (token, answer) in machine.takeAnswers() {
-                #expect(told[token] == nil, "answered once")
-                told[token] = answer
-            }
-        }
-        return told
+    static func batchKey() -> BatchKeyRow {
+        BatchKeyRow(
+            id: UUID(), tenant: "demo", purpose: "content", epoch: 1, createdAt: Date(), wrapped: [1])
     }
 
     static let conflict = PostgresError(.server, "duplicate key", sqlState: "23505", table: "replay")
+    static let refused = PostgresError(.server, "too long", sqlState: "22001")
     static let lost = PostgresError(.connectionLost, "gone", inDoubt: true)
+    static let away = PostgresError(.connectFailed, "refused")
 
-    @Test("What is ready goes into one commit, and all of it is answered by it")
-    func oneCommitForMany() {
-        var machine = GroupCommit(GroupCommit.Limits())
-        let rows = (0..<5).map { _ in Self.message() }
-        for (token, row) in rows.enumerated() {
-            _ = machine.submit(.message(row), token: token, now: Self.start)
+    /// Drives a group commit until it rests, and collects who was told what.
+    struct Driver {
+        var group: GroupCommit<Int>
+        var now = GroupCommitTests.start
+        var told: [Int: IntakeAnswer] = [:]
+        var steps = 0
+        /// Keys that go with each submission.
+        var newKeys: [BatchKeyRow] = []
+
+        init(_ change: (inout GroupCommit<Int>.Limits) -> Void = { _ in }) {
+            var limits = GroupCommit<Int>.Limits()
+            change(&limits)
+            group = GroupCommit(limits: limits)
         }
-        var commits = 0
-        let told = Self.play(machine) { action, _ in
-            if case .commit(let batch) = action {
-                commits += 1
-                #expect(batch.messages.count == 5)
-                return .commit(.durable)
+
+        mutating func put(_ row: MessageRow, _ ticket: Int, previousTag: [UInt8]? = nil) -> Bool {
+            group.enqueue(.message(row, previousTag: previousTag), ticket: ticket, now: now)
+        }
+
+        mutating func run(
+            submit: (IntakeBatch, Bool, inout ContinuousClock.Instant) -> IntakeOutcome,
+            replay: ([UInt8]) -> Result<UUID?, any Error> = { _ in .success(nil) },
+            lookUp: ([[UInt8]]) -> [[UInt8]: UUID]? = { _ in [:] },
+            withdraw: ([UUID]) -> Set<UUID> = { _ in [] }, abandon: (UUID) -> Void = { _ in }
+        ) {
+            while steps < 10_000 {
+                steps += 1
+                let step = group.next(now: now, flushes: true)
+                collect()
+                switch step {
+                case .wait(nil): return
+                case .wait(let until?): now = until
+                case .submit(var batch, let isRepeat):
+                    let keys = newKeys
+                    newKeys = []
+                    batch.batchKeys += keys
+                    let outcome = submit(batch, isRepeat, &now)
+                    if group.submitted(outcome, newKeys: keys, now: now) { newKeys = keys }
+                case .lookUp(let tags): group.lookedUp(lookUp(tags), now: now)
+                case .replay(let tag): group.replayed(replay(tag), now: now)
+                case .withdraw(let ids): group.withdrawn(standing: withdraw(ids))
+                case .abandon(let id):
+                    abandon(id)
+                    group.abandonmentEnded()
+                }
+                collect()
             }
-            return nil
+            Issue.record("it never rests")
         }
-        #expect(commits == 1)
-        for (token, row) in rows.enumerated() { #expect(told[token] == .accepted(row.id)) }
+
+        private mutating func collect() {
+            for (ticket, answer) in group.takeAnswers() {
+                #expect(told[ticket] == nil, "answered once")
+                told[ticket] = answer
+            }
+        }
     }
 
-    @Test("A batch at fault is split until the one at fault stands alone", arguments: 0..<7)
+    @Test("What is ready goes into one transaction, and all of it is answered by it")
+    func oneForMany() {
+        var driver = Driver()
+        for ticket in 0..<5 { _ = driver.put(Self.message(), ticket) }
+        var batches: [Int] = []
+        driver.run(submit: { batch, _, _ in
+            batches.append(batch.messages.count)
+            return .durable
+        })
+        #expect(batches == [5])
+        #expect(driver.told == [0: .durable, 1: .durable, 2: .durable, 3: .durable, 4: .durable])
+    }
+
+    @Test("A transaction is bounded in number and in octets, and takes at least one")
+    func caps() {
+        for (change, expected) in [
+            ({ $0.batchCount = 2 }, [2, 2, 1]), ({ $0.batchBytes = 2500 }, [2, 2, 1]),
+            ({ $0.batchBytes = 1 }, [1, 1, 1, 1, 1]),
+        ] as [((inout GroupCommit<Int>.Limits) -> Void, [Int])] {
+            var driver = Driver(change)
+            for ticket in 0..<5 { _ = driver.put(Self.message(), ticket) }
+            var batches: [Int] = []
+            driver.run(submit: { batch, _, _ in
+                batches.append(batch.messages.count)
+                return .durable
+            })
+            #expect(batches == expected)
+        }
+    }
+
+    @Test("Law 9: the queue is bounded in number and in octets")
+    func bounded() {
+        for change in [{ $0.queueCount = 3 }, { $0.queueBytes = 3000 }]
+            as [(inout GroupCommit<Int>.Limits) -> Void]
+        {
+            var driver = Driver(change)
+            var taken = 0
+            for ticket in 0..<10 where driver.put(Self.message(), ticket) { taken += 1 }
+            #expect(taken == 3)
+        }
+    }
+
+    @Test("A batch at fault is halved until the one at fault stands alone", arguments: 0..<7)
     func faultStandsAlone(bad: Int) {
-        var machine = GroupCommit(GroupCommit.Limits())
+        var driver = Driver()
         let rows = (0..<7).map { _ in Self.message() }
-        for (token, row) in rows.enumerated() {
-            _ = machine.submit(.message(row), token: token, now: Self.start)
-        }
-        let told = Self.play(machine) { action, _ in
-            guard case .commit(let batch) = action else { return nil }
-            return batch.messages.contains { $0.id == rows[bad].id }
-                ? .commit(.atFault(PostgresError(.server, "no", sqlState: "22001"))) : .commit(.durable)
-        }
-        for (token, row) in rows.enumerated() {
-            #expect(told[token] == (token == bad ? .tryAgain(reason: "ledger-refused") : .accepted(row.id)))
-        }
+        for (ticket, row) in rows.enumerated() { _ = driver.put(row, ticket) }
+        driver.run(submit: { batch, _, _ in
+            batch.messages.contains { $0.id == rows[bad].id } ? .atFault(Self.refused) : .durable
+        })
+        for ticket in 0..<7 { #expect(driver.told[ticket] == (ticket == bad ? .atFault : .durable)) }
     }
 
-    @Test("The same bytes again are answered with the first id, once that is durable")
+    @Test("The same bytes again get the first id; the answer is asked for until it is certain")
     func replay() {
-        var machine = GroupCommit(GroupCommit.Limits())
+        var driver = Driver()
         let first = UUID()
-        _ = machine.submit(.message(Self.message(tag: [7])), token: 1, now: Self.start)
+        _ = driver.put(Self.message(tag: [7], isUploaded: true), 1)
         var tries = 0
-        let told = Self.play(machine) { action, _ in
-            switch action {
-            case .commit: return .commit(.atFault(Self.conflict))
-            case .replay:
+        var abandoned = 0
+        driver.run(
+            submit: { _, _, _ in .atFault(Self.conflict) },
+            replay: { _ in
                 tries += 1
-                return tries < 3 ? .replay(.failure(Self.lost)) : .replay(.success(first))
-            default: return nil
-            }
-        }
-        #expect(told[1] == .replayed(first))
+                return tries < 3 ? .failure(Self.away) : .success(first)
+            }, abandon: { _ in abandoned += 1 })
+        #expect(driver.told[1] == .replayed(first))
         #expect(tries == 3)
+        #expect(abandoned == 1, "what was uploaded of the repeat goes")
     }
 
     @Test("A replay whose first is gone by now is a new message")
     func replayOfNothing() {
-        var machine = GroupCommit(GroupCommit.Limits())
-        let row = Self.message(tag: [7])
-        _ = machine.submit(.message(row), token: 1, now: Self.start)
+        var driver = Driver()
+        _ = driver.put(Self.message(tag: [7]), 1)
         var commits = 0
-        let told = Self.play(machine) { action, _ in
-            switch action {
-            case .commit:
-                commits += 1
-                return .commit(commits == 1 ? .atFault(Self.conflict) : .durable)
-            case .replay: return .replay(.success(nil))
-            default: return nil
-            }
-        }
-        #expect(told[1] == .accepted(row.id))
+        driver.run(submit: { _, _, _ in
+            commits += 1
+            return commits == 1 ? .atFault(Self.conflict) : .durable
+        })
+        #expect(driver.told[1] == .durable)
     }
 
-    @Test("Unknown or warned commits are settled with the same ids, then 250", arguments: [true, false])
-    func settles(warned: Bool) {
-        var machine = GroupCommit(GroupCommit.Limits())
+    @Test("Yesterday's tags are looked up before the commit, once")
+    func previousTags() {
+        var driver = Driver()
+        let first = UUID()
+        _ = driver.put(Self.message(tag: [1]), 1, previousTag: [11])
+        _ = driver.put(Self.message(tag: [2]), 2, previousTag: [12])
+        var lookUps = 0
+        var commits = 0
+        driver.run(
+            submit: { batch, _, _ in
+                commits += 1
+                #expect(batch.messages.count == 1)
+                return commits == 1 ? .unavailable(Self.away) : .durable
+            },
+            lookUp: { tags in
+                lookUps += 1
+                #expect(Set(tags) == [[11], [12]])
+                return [[11]: first]
+            })
+        #expect(driver.told == [1: .replayed(first), 2: .durable])
+        #expect(lookUps == 1)
+    }
+
+    @Test("Unknown and warned commits are settled with the same ids, then 250", arguments: [true, false])
+    func settles(isWarned: Bool) {
+        var driver = Driver()
         let row = Self.message()
-        _ = machine.submit(.message(row), token: 1, now: Self.start)
-        var resubmitted: [UUID] = []
-        let told = Self.play(machine) { action, _ in
-            switch action {
-            case .commit: return .commit(warned ? .notDurable("canceling wait") : .inDoubt(Self.lost))
-            case .resubmit(let batch):
-                resubmitted += batch.messages.map(\.id)
-                return .commit(resubmitted.count < 4 ? .unavailable(Self.lost) : .durable)
-            default: return nil
-            }
-        }
-        #expect(told[1] == .accepted(row.id))
-        #expect(Set(resubmitted) == [row.id])
+        _ = driver.put(row, 1)
+        var repeated: [UUID] = []
+        driver.run(submit: { batch, isRepeat, _ in
+            guard isRepeat else { return isWarned ? .notDurable("canceling wait") : .inDoubt(Self.lost) }
+            repeated += batch.messages.map(\.id)
+            return repeated.count < 4 ? .unavailable(Self.away) : .durable
+        })
+        #expect(driver.told[1] == .durable)
+        #expect(repeated == Array(repeating: row.id, count: 4))
     }
 
     @Test(
-        "Past the settle time the message is withdrawn and its client told 451, unless somebody relies on it",
-        arguments: [true, false])
+        "Past the settle time it is withdrawn, 451, unless somebody relies on it", arguments: [true, false])
     func withdraws(stands: Bool) {
-        var machine = GroupCommit(GroupCommit.Limits())
+        var driver = Driver()
         let row = Self.message()
-        _ = machine.submit(.message(row), token: 1, now: Self.start)
-        var withdrawn = false
-        let told = Self.play(machine) { action, now in
-            switch action {
-            case .commit, .resubmit:
-                now = now + .seconds(20)
-                return .commit(.inDoubt(Self.lost))
-            case .withdraw(let ids):
-                withdrawn = true
-                #expect(ids == [row.id])
-                return .withdraw(standing: stands ? [row.id] : [])
-            default: return nil
-            }
-        }
-        #expect(withdrawn)
-        #expect(told[1] == (stands ? .accepted(row.id) : .tryAgain(reason: "outcome-unknown")))
+        _ = driver.put(row, 1)
+        var withdrawn: [UUID] = []
+        driver.run(
+            submit: { _, _, now in
+                now += .seconds(20)
+                return .inDoubt(Self.lost)
+            },
+            withdraw: { ids in
+                withdrawn += ids
+                return stands ? Set(ids) : []
+            })
+        #expect(withdrawn == [row.id])
+        #expect(driver.told[1] == (stands ? .durable : .unsettled))
     }
 
-    @Test("What never was committed needs no withdrawal: 451 after the settle time")
+    @Test("What never was committed needs no withdrawal; a late cancel (57014) is never the data's fault")
     func unavailable() {
-        var machine = GroupCommit(GroupCommit.Limits())
-        _ = machine.submit(.message(Self.message()), token: 1, now: Self.start)
-        let told = Self.play(machine) { action, now in
-            guard case .commit = action else { return nil }
-            now = now + .seconds(7)
-            return .commit(.unavailable(PostgresError(.connectionLost, "refused")))
-        }
-        #expect(told[1] == .tryAgain(reason: "ledger-unavailable"))
+        var driver = Driver()
+        _ = driver.put(Self.message(), 1)
+        driver.run(
+            submit: { _, _, now in
+                now += .seconds(7)
+                return .unavailable(PostgresError(.server, "canceling statement", sqlState: "57014"))
+            },
+            withdraw: { _ in
+                Issue.record("withdrawn")
+                return []
+            })
+        #expect(driver.told[1] == .unavailable)
+    }
+
+    @Test("Whoever waits behind a database that is away hears it in time too")
+    func queueExpires() {
+        var driver = Driver { $0.batchCount = 1 }
+        for ticket in 0..<4 { _ = driver.put(Self.message(), ticket) }
+        driver.run(submit: { _, _, _ in .unavailable(Self.away) })
+        #expect(driver.told == [0: .unavailable, 1: .unavailable, 2: .unavailable, 3: .unavailable])
+        #expect(driver.now - Self.start < .seconds(65))
     }
 
     @Test("A full disk is said at once")
     func diskFull() {
-        var machine = GroupCommit(GroupCommit.Limits())
-        _ = machine.submit(.message(Self.message()), token: 1, now: Self.start)
-        let told = Self.play(machine) { action, _ in
-            guard case .commit = action else { return nil }
-            return .commit(.unavailable(PostgresError(.server, "disk full", sqlState: "53100")))
-        }
-        #expect(told[1] == .insufficientStorage)
+        var driver = Driver()
+        _ = driver.put(Self.message(), 1)
+        driver.run(submit: { _, _, _ in .unavailable(PostgresError(.server, "disk full", sqlState: "53100")) }
+        )
+        #expect(driver.told[1] == .storageFull)
     }
 
-    @Test("The queue is bounded in bytes and in number")
-    func bounded() {
-        var limits = GroupCommit.Limits()
-        limits.queueBytes = 3_000
-        var machine = GroupCommit(limits)
-        var taken = 0
-        for token in 0..<10
-        where machine.submit(.message(Self.message(bytes: 1000)), token: token, now: Self.start) {
-            taken += 1
-        }
-        #expect(taken == 1)
-        limits.queueBytes = 1 << 30
-        limits.queueCount = 4
-        machine = GroupCommit(limits)
-        taken = 0
-        for token in 0..<10 where machine.submit(.message(Self.message()), token: token, now: Self.start) {
-            taken += 1
-        }
-        #expect(taken == 4)
+    @Test("Frames in doubt cannot be settled: the client repeats the message")
+    func uploadInDoubt() {
+        var driver = Driver()
+        let upload = UploadRow(messageID: UUID(), tenant: "demo", firstFrame: 0, frames: [[1]])
+        _ = driver.group.enqueue(.upload(upload), ticket: 1, now: driver.now)
+        driver.run(submit: { _, _, _ in .inDoubt(Self.lost) })
+        #expect(driver.told[1] == .unsettled)
     }
 
-    @Test("Batch keys and acknowledged tags go with the next commit, and again when it fails")
-    func keysAndTags() {
-        var machine = GroupCommit(GroupCommit.Limits())
-        machine.add(keys: [
-            BatchKeyRow(
-                id: UUID(), tenant: "demo", purpose: "content", epoch: 1, createdAt: Date(), wrapped: [1])
-        ])
-        machine.acknowledge(tag: [9])
-        _ = machine.submit(.message(Self.message()), token: 1, now: Self.start)
-        var seen: [Int] = []
-        _ = Self.play(machine) { action, _ in
-            guard case .commit(let batch) = action else { return nil }
-            seen.append(batch.batchKeys.count + batch.acknowledgedTags.count)
-            return .commit(
-                seen.count == 1 ? .unavailable(PostgresError(.connectionLost, "refused")) : .durable)
-        }
-        #expect(seen == [2, 2])
+    @Test(
+        "Batch keys: handed back after a certain failure, carried along and looked for after an uncertain one"
+    )
+    func keys() {
+        var driver = Driver()
+        let key = Self.batchKey()
+        driver.newKeys = [key]
+        _ = driver.put(Self.message(), 1)
+        var seen: [[UUID]] = []
+        var repeats: [Bool] = []
+        let outcomes: [IntakeOutcome] = [
+            .unavailable(Self.away), .inDoubt(Self.lost), .unavailable(Self.away), .durable,
+        ]
+        driver.run(submit: { batch, isRepeat, _ in
+            seen.append(batch.batchKeys.map(\.id))
+            repeats.append(isRepeat)
+            return outcomes[seen.count - 1]
+        })
+        #expect(seen == [[key.id], [key.id], [key.id], [key.id]])
+        #expect(repeats == [false, false, true, true])
+        #expect(driver.group.unsureKeys.isEmpty)
+        #expect(driver.told[1] == .durable)
+    }
+
+    @Test("Acknowledged tags go with the next batch, and again when it fails")
+    func tags() {
+        var driver = Driver()
+        driver.group.acknowledge([9], now: driver.now)
+        _ = driver.put(Self.message(), 1)
+        var seen: [[[UInt8]]] = []
+        driver.run(submit: { batch, _, _ in
+            seen.append(batch.acknowledgedTags)
+            return seen.count == 1 ? .unavailable(Self.away) : .durable
+        })
+        #expect(seen == [[[9]], [[9]]])
+    }
+
+    @Test("Acknowledged tags wait for company, but not for longer than their delay")
+    func tagDelay() {
+        var group = GroupCommit<Int>()
+        group.acknowledge([9], now: Self.start)
+        guard case .wait(let until?) = group.next(now: Self.start) else { Issue.record("no wait"); return }
+        #expect(until == Self.start + .seconds(1))
+        guard case .submit(let batch, _) = group.next(now: until) else { Issue.record("no flush"); return }
+        #expect(batch.acknowledgedTags == [[9]])
     }
 }

@@ -11,7 +11,7 @@ import Testing
                 reversePath: .mailbox(try MailAddress("\"a b\"@Bücher.test")), body: .eightBitMIME,
                 smtpUTF8: true,
                 requireTLS: true, envelopeID: "", returnContent: .headers,
-                receivedLine: Array("Received: from a\r\n".utf8)),
+                receivedLine: Array("Received: from a\r\n".utf8), subject: "Hé"),
             Envelope(
                 reversePath: .mailbox(try MailAddress("a@b.test")),
                 envelopeID: String(repeating: "x", count: 300),

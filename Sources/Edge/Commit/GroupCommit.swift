@@ -1,341 +1,411 @@
-// Group commit as a value: which rows go into the next transaction, and what each outcome means for whom (design §7).
+// Group commit and the settling of unknown outcomes, as a value without I/O (design §7).
 //
-// One transaction is under way at a time; everything that is ready when it comes back goes into the next. A batch that fails on its
-// data is halved until the row at fault stands alone. A commit whose outcome is not known, or not durable, is settled: the
-// same rows are submitted again until they are durable or `settle` has passed; then they are withdrawn.
+// Whatever is ready when the last commit is back goes into the next one: no artificial wait. A batch that fails on its data is
+// halved until the one at fault stands alone. A batch whose outcome nobody knows is submitted again, the same ids, until the settle
+// time is over; then its messages are withdrawn. One step is under way at a time, so each shard has one committer.
 
 import Foundation
 import Ledger
+import NIOCore
 import Postgres
 
-/// The state of one shard's group commit. Time comes in as an argument; rows are answered by their tokens.
-struct GroupCommit: ~Copyable {
-    /// What to do now. One at a time: the result comes back through `finished`.
-    enum Action {
-        case commit(IntakeBatch)
-        case resubmit(IntakeBatch)
-        case replay(tag: [UInt8])
-        case withdraw([UUID])
-        /// Nothing before this moment.
-        case wait(until: ContinuousClock.Instant)
-        /// Nothing until something is submitted.
-        case idle
-    }
-
-    /// What came of an action.
-    enum Result {
-        case commit(IntakeOutcome)
-        /// The first message with that tag; nil: none (any more). A failure is a try that says nothing.
-        case replay(Swift.Result<UUID?, any Error>)
-        /// Of the withdrawn ids: those that stand all the same.
-        case withdraw(standing: Set<UUID>)
-    }
-
-    /// Limits of law 9.
-    struct Limits {
-        var batchCount = 256
+/// The state of one shard's intake. `Ticket` is how the owner finds who asked.
+struct GroupCommit<Ticket: Sendable> {
+    /// Where the bounds are.
+    struct Limits: Sendable {
+        /// Most content of one transaction, in octets.
         var batchBytes = 8 << 20
-        /// Bytes waiting beyond which nothing more is taken.
+        /// Most items of one transaction.
+        var batchCount = 256
+        /// Most content that waits, in octets.
         var queueBytes = 64 << 20
-        var queueCount = 10_000
-        var settle: Duration = .seconds(60)
-        var acknowledgedTags = 20_000
+        /// Most items that wait.
+        var queueCount = 8192
+        /// How long the outcome of an item may stay unknown, and how long it may wait for the database.
+        var settle = Duration.seconds(60)
+        /// Waits after failures double from the first to the last.
+        var backOff = Duration.milliseconds(100)...Duration.seconds(2)
+        /// How long acknowledged tags may wait for a batch to go with.
+        var tagDelay = Duration.seconds(1)
+        /// Most tags of one transaction, and the most that wait.
+        var tagCount = 1024
+
+        init() {}
     }
 
-    enum Row {
-        case message(MessageRow)
-        case upload(UploadRow)
-        case rejection(RejectionRow)
-
-        var bytes: Int {
-            switch self {
-            case .message(let row): row.frames.reduce(row.sealedEnvelope.count + 512) { $0 + $1.count }
-            case .upload(let row): row.frames.reduce(64) { $0 + $1.count }
-            case .rejection: 128
-            }
-        }
+    struct Item: Sendable {
+        var ticket: Ticket?
+        var work: IntakeWork
+        var size: Int
+        var deadline: ContinuousClock.Instant
+        /// Times that the tag was said to be there and then was not.
+        var vanishedTags = 0
+        var isPreviousTagTried = false
     }
 
-    struct Submission {
-        let token: Int
-        let row: Row
-        let since: ContinuousClock.Instant
+    /// Items that go into one transaction.
+    struct Group: Sendable {
+        var items: [Item]
+        /// An earlier transaction with these items may have happened.
+        var isRepeat = false
     }
 
-    private struct Part {
-        var submissions: [Submission]
-        /// An earlier commit of these rows may have happened.
-        var inDoubt = false
-        var attempts = 0
+    /// What is to be done next; it ends with the method that its name suggests.
+    enum Step: Sendable {
+        /// Commit the batch (`resubmit` when `isRepeat`), new batch keys added.
+        case submit(IntakeBatch, isRepeat: Bool)
+        /// Ask for messages under these tags of yesterday's key.
+        case lookUp([[UInt8]])
+        /// Ask for the first message under this tag.
+        case replay([UInt8])
+        /// Take these messages back.
+        case withdraw([UUID])
+        /// Drop the uploaded frames of a message that will not come.
+        case abandon(UUID)
+        /// Nothing, until something is enqueued or the time has come.
+        case wait(until: ContinuousClock.Instant?)
     }
 
-    private enum Work {
-        case none
-        case commit(Part)
-        case replay(Submission)
-        case withdraw(Part)
+    private enum UnderWay {
+        case nothing
+        case submission(Group, tags: [[UInt8]])
+        case lookUp(Group)
+        case replay(Item, isRepeat: Bool)
+        case withdrawal([Item])
+        case abandonment
     }
 
-    private let limits: Limits
-    private var queue: [Submission] = []
-    private var queueStart = 0
+    let limits: Limits
+    private var queue = CircularBuffer<Item>(initialCapacity: 64)
     private var queuedBytes = 0
-    /// Parts of a batch that was split or must be tried again, last first.
-    private var parts: [Part] = []
-    private var work: Work = .none
-    private var pauseUntil: ContinuousClock.Instant?
-    private var pendingKeys: [BatchKeyRow] = []
-    private var pendingTags: [[UInt8]] = []
-    private var sentKeys: [BatchKeyRow] = []
-    private var sentTags: [[UInt8]] = []
-    private var flushTags = false
-    private(set) var answers: [(token: Int, answer: IntakeAnswer)] = []
+    /// Groups that come before the queue, the next one last.
+    private var groups: [Group] = []
+    private var overdue: [Item] = []
+    /// Messages whose tag is there already.
+    private var asked: [(item: Item, isRepeat: Bool)] = []
+    private var tags: [[UInt8]] = []
+    private var tagsSince: ContinuousClock.Instant?
+    private var abandoned: [UUID] = []
+    private var underWay = UnderWay.nothing
+    private var failures = 0
+    private var retryAt: ContinuousClock.Instant?
+    /// Batch keys of transactions whose outcome is not known: every later one carries them until one is durable.
+    private(set) var unsureKeys: [BatchKeyRow] = []
+    private(set) var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
 
-    init(_ limits: Limits) { self.limits = limits }
+    init(limits: Limits = Limits()) { self.limits = limits }
 
-    /// Rows that wait or are under way.
-    var depth: Int { queue.count - queueStart + parts.reduce(0) { $0 + $1.submissions.count } }
+    // MARK: What comes in
 
-    /// Takes one row in. False: past the limit, answer 452.
-    mutating func submit(_ row: Row, token: Int, now: ContinuousClock.Instant) -> Bool {
-        let bytes = row.bytes
-        if queuedBytes + bytes > limits.queueBytes && queuedBytes > 0 { return false }
-        if queue.count - queueStart >= limits.queueCount { return false }
-        queuedBytes += bytes
-        queue.append(Submission(token: token, row: row, since: now))
+    /// Whether the queue is so full that no new content should be taken in.
+    var isFull: Bool { queuedBytes >= limits.queueBytes || queue.count >= limits.queueCount }
+
+    /// Items that wait for a transaction of their own.
+    var waiting: Int { queue.count + groups.reduce(0) { $0 + $1.items.count } }
+
+    /// Nothing is under way and nothing waits, but for tags.
+    var isIdle: Bool {
+        if case .nothing = underWay {
+            return queue.isEmpty && groups.isEmpty && overdue.isEmpty && asked.isEmpty && abandoned.isEmpty
+        }
+        return false
+    }
+
+    /// Puts an item into the queue; false when it is full.
+    mutating func enqueue(_ work: IntakeWork, ticket: Ticket?, now: ContinuousClock.Instant) -> Bool {
+        guard !isFull else { return false }
+        let size = work.size
+        queuedBytes += size
+        queue.append(Item(ticket: ticket, work: work, size: size, deadline: now + limits.settle))
         return true
     }
 
-    /// A client has shown that it got its 250: the same bytes again are a new message.
-    mutating func acknowledge(tag: [UInt8]) {
-        if pendingTags.count < limits.acknowledgedTags { pendingTags.append(tag) }
+    /// A client has shown that it got the 250 of the message with this tag.
+    mutating func acknowledge(_ tag: [UInt8], now: ContinuousClock.Instant) {
+        // A tag that is forgotten here ends with its window.
+        guard tags.count < limits.tagCount else { return }
+        if tags.isEmpty { tagsSince = now }
+        tags.append(tag)
     }
 
-    /// Tags are due although nothing else is.
-    mutating func flush() { flushTags = true }
-
-    /// Batch keys that later rows are sealed under.
-    mutating func add(keys: [BatchKeyRow]) { pendingKeys.append(contentsOf: keys) }
-
-    /// Takes the answers that are due.
-    mutating func takeAnswers() -> [(token: Int, answer: IntakeAnswer)] {
-        let due = answers
-        answers = []
-        return due
+    /// Frames were committed of a message that will not come; the sweeper takes those that do not fit here.
+    mutating func abandon(_ id: UUID) {
+        if abandoned.count < 1024 { abandoned.append(id) }
     }
 
-    // MARK: Next
-
-    /// What to do next. Call only when nothing is under way.
-    mutating func next(now: ContinuousClock.Instant) -> Action {
-        switch work {
-        case .none: break
-        case .commit(let part): return action(for: part)
-        case .replay(let submission):
-            if case .message(let row) = submission.row, let tag = row.replayTag { return .replay(tag: tag) }
-            work = .none
-        case .withdraw(let part): return .withdraw(part.submissions.compactMap(\.messageID))
-        }
-        if let pause = pauseUntil {
-            if now < pause { return .wait(until: pause) }
-            pauseUntil = nil
-        }
-        if let part = parts.popLast() {
-            begin(part)
-            return action(for: part)
-        }
-        if queueStart < queue.count {
-            let part = Part(submissions: takeBatch())
-            begin(part)
-            return action(for: part)
-        }
-        if !pendingKeys.isEmpty || (flushTags && !pendingTags.isEmpty) {
-            let part = Part(submissions: [])
-            begin(part)
-            return action(for: part)
-        }
-        flushTags = false
-        return .idle
+    mutating func takeAnswers() -> [(ticket: Ticket, answer: IntakeAnswer)] {
+        defer { answers = [] }
+        return answers
     }
 
-    private mutating func begin(_ part: Part) {
-        work = .commit(part)
-        sentKeys = pendingKeys
-        sentTags = pendingTags
-        pendingKeys = []
-        pendingTags = []
-        flushTags = false
+    // MARK: The next step
+
+    /// - Parameter flushes: acknowledged tags do not wait any more (the node shuts down).
+    mutating func next(now: ContinuousClock.Instant, flushes: Bool = false) -> Step {
+        guard case .nothing = underWay else { preconditionFailure("one step at a time") }
+        if let retryAt {
+            expire(now)
+            if retryAt > now { return .wait(until: retryAt) }
+            self.retryAt = nil
+        }
+        if !overdue.isEmpty {
+            let items = overdue
+            overdue = []
+            underWay = .withdrawal(items)
+            return .withdraw(items.compactMap(\.messageID))
+        }
+        if let (item, isRepeat) = asked.popLast(), case .message(let row, _) = item.work,
+            let tag = row.replayTag
+        {
+            underWay = .replay(item, isRepeat: isRepeat)
+            return .replay(tag)
+        }
+        if let group = groups.popLast() { return begin(group, now: now) }
+        if !queue.isEmpty { return begin(nextGroup(), now: now) }
+        if let since = tagsSince,
+            flushes || since + limits.tagDelay <= now || tags.count >= limits.tagCount / 2
+        {
+            return begin(Group(items: []), now: now)
+        }
+        if let id = abandoned.popLast() {
+            underWay = .abandonment
+            return .abandon(id)
+        }
+        return .wait(until: tagsSince.map { $0 + limits.tagDelay })
     }
 
-    private mutating func takeBatch() -> [Submission] {
-        var taken: [Submission] = []
-        var bytes = 0
-        while queueStart < queue.count, taken.count < limits.batchCount {
-            let size = queue[queueStart].row.bytes
-            if !taken.isEmpty && bytes + size > limits.batchBytes { break }
-            bytes += size
-            queuedBytes -= size
-            taken.append(queue[queueStart])
-            queueStart += 1
+    private mutating func nextGroup() -> Group {
+        var group = Group(items: [])
+        var size = 0
+        while let item = queue.first, group.items.count < limits.batchCount,
+            group.items.isEmpty || size + item.size <= limits.batchBytes
+        {
+            size += item.size
+            group.items.append(queue.removeFirst())
         }
-        if queueStart == queue.count {
-            queue.removeAll(keepingCapacity: true)
-            queueStart = 0
-        } else if queueStart > 1024 {
-            queue.removeFirst(queueStart)
-            queueStart = 0
-        }
-        return taken
+        queuedBytes -= size
+        return group
     }
 
-    private func action(for part: Part) -> Action {
+    private mutating func begin(_ group: Group, now: ContinuousClock.Instant) -> Step {
+        let untried = group.items.compactMap { $0.isPreviousTagTried ? nil : $0.previousTag }
+        if !untried.isEmpty {
+            underWay = .lookUp(group)
+            return .lookUp(untried)
+        }
         var batch = IntakeBatch()
-        batch.batchKeys = sentKeys
-        batch.acknowledgedTags = sentTags
-        for submission in part.submissions {
-            switch submission.row {
-            case .message(let row): batch.messages.append(row)
+        batch.batchKeys = unsureKeys
+        for item in group.items {
+            switch item.work {
+            case .message(let row, _): batch.messages.append(row)
             case .upload(let row): batch.uploads.append(row)
             case .rejection(let row): batch.rejections.append(row)
             }
         }
-        return part.inDoubt ? .resubmit(batch) : .commit(batch)
+        batch.acknowledgedTags = tags
+        underWay = .submission(group, tags: tags)
+        tags = []
+        tagsSince = nil
+        return .submit(batch, isRepeat: group.isRepeat || !unsureKeys.isEmpty)
     }
 
-    // MARK: Results
+    // MARK: How a step ended
 
-    /// The result of the action that `next` gave.
-    mutating func finished(_ result: Result, now: ContinuousClock.Instant) {
-        let was = work
-        work = .none
-        switch (was, result) {
-        case (.commit(let part), .commit(let outcome)): committed(part, outcome, now)
-        case (.replay(let submission), .replay(let answer)): replayed(submission, answer, now)
-        case (.withdraw(let part), .withdraw(let standing)):
-            for submission in part.submissions {
-                if let id = submission.messageID, standing.contains(id) {
-                    answers.append((submission.token, .accepted(id)))
-                } else {
-                    answers.append((submission.token, .tryAgain(reason: "outcome-unknown")))
-                }
-            }
-        default: work = was
+    /// A submission ended.
+    ///
+    /// - Parameter newKeys: The batch keys that the owner added to the batch.
+    /// - Returns: Whether `newKeys` are known not to be there: they go with a later batch then.
+    mutating func submitted(_ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant)
+        -> Bool
+    {
+        guard case .submission(let group, let tags) = underWay else {
+            preconditionFailure("nothing was submitted")
         }
-    }
-
-    private mutating func committed(_ part: Part, _ outcome: IntakeOutcome, _ now: ContinuousClock.Instant) {
-        if case .durable = outcome {
-            sentKeys = []
-            sentTags = []
-            for submission in part.submissions { answers.append((submission.token, submission.success)) }
-            return
-        }
-        // Not committed for certain: they go with the next transaction (both tolerate a repetition).
-        pendingKeys = sentKeys + pendingKeys
-        pendingTags = sentTags + pendingTags
-        sentKeys = []
-        sentTags = []
+        underWay = .nothing
         switch outcome {
-        case .durable: break
+        case .durable:
+            failures = 0
+            unsureKeys = []
+            for item in group.items { answer(item, .durable) }
+            return false
         case .notDurable, .inDoubt:
-            // Frames in doubt are not worth settling: their client repeats the whole message.
-            for submission in part.submissions where submission.messageID == nil {
-                answers.append((submission.token, .tryAgain(reason: "upload-lost")))
+            unsureKeys += newKeys
+            keep(tags, now: now)
+            settle(group, now: now)
+            return false
+        case .atFault(let error):
+            failures = 0
+            keep(tags, now: now)
+            if error.table == "batch_key", !newKeys.isEmpty {
+                // They are there already: the next batch looks first.
+                unsureKeys += newKeys
+                groups.append(group)
+                return false
             }
-            let messages = part.submissions.filter { $0.messageID != nil }
-            again(Part(submissions: messages, inDoubt: true, attempts: part.attempts + 1), now)
+            split(group, error)
+            return true
         case .unavailable(let error):
-            if !part.inDoubt, error.sqlState?.hasPrefix("53") == true {
-                for submission in part.submissions {
-                    answers.append((submission.token, .insufficientStorage))
-                }
-                pauseUntil = now + .milliseconds(200)
+            keep(tags, now: now)
+            backOff(now)
+            if error.sqlState == "53100", !group.isRepeat {
+                for item in group.items { answer(item, .storageFull) }
             } else {
-                again(
-                    Part(submissions: part.submissions, inDoubt: part.inDoubt, attempts: part.attempts + 1),
-                    now)
+                retry(group, now: now)
             }
-        case .atFault(let error): atFault(part, error, now)
+            return true
         }
     }
 
-    /// Tries a part again after a pause, or gives up on those of its rows that have waited longest.
-    private mutating func again(_ part: Part, _ now: ContinuousClock.Instant) {
-        let overdue = part.submissions.filter { now - $0.since >= limits.settle }
-        let rest = part.submissions.filter { now - $0.since < limits.settle }
-        if !rest.isEmpty {
-            parts.append(Part(submissions: rest, inDoubt: part.inDoubt, attempts: part.attempts))
+    /// The look-up of yesterday's tags ended: the tags that were found, with the ids that stand; nil when it failed.
+    mutating func lookedUp(_ found: [[UInt8]: UUID]?, now: ContinuousClock.Instant) {
+        guard case .lookUp(var group) = underWay else { preconditionFailure("nothing was looked up") }
+        underWay = .nothing
+        guard let found else {
+            backOff(now)
+            return retry(group, now: now)
         }
-        if !overdue.isEmpty {
-            if part.inDoubt {
-                work = .withdraw(Part(submissions: overdue, inDoubt: true))
+        var rest: [Item] = []
+        for var item in group.items {
+            if let tag = item.previousTag, let id = found[tag], id != item.messageID {
+                answer(item, .replayed(id))
+                drop(item)
             } else {
-                for submission in overdue {
-                    answers.append((submission.token, .tryAgain(reason: "ledger-unavailable")))
-                }
+                item.isPreviousTagTried = true
+                rest.append(item)
             }
         }
-        let pause = min(1 << min(part.attempts, 6), 40) * 25
-        pauseUntil = now + .milliseconds(pause)
+        group.items = rest
+        if !rest.isEmpty { groups.append(group) }
     }
 
-    private mutating func atFault(_ part: Part, _ error: PostgresError, _ now: ContinuousClock.Instant) {
-        if part.submissions.count > 1 {
-            let half = part.submissions.count / 2
-            parts.append(Part(submissions: Array(part.submissions[half...]), inDoubt: part.inDoubt))
-            parts.append(Part(submissions: Array(part.submissions[..<half]), inDoubt: part.inDoubt))
-            return
+    /// The question for a replay ended.
+    ///
+    /// - Parameter result: The first message's id, which stands; nil when there is none any more.
+    mutating func replayed(_ result: Result<UUID?, any Error>, now: ContinuousClock.Instant) {
+        guard case .replay(var item, let isRepeat) = underWay else {
+            preconditionFailure("nothing was asked")
         }
-        guard let submission = part.submissions.first else {
-            // Keys or tags alone: a key that is there already. They are no row's fault.
-            pendingKeys.removeAll()
-            return
-        }
-        if IntakeLedger.isReplay(error) {
-            work = .replay(submission)
-        } else if IntakeLedger.isRepeatedID(error) {
-            // Its own earlier commit was slower than our doubt, or a batch key is there already.
-            again(Part(submissions: [submission], inDoubt: true, attempts: part.attempts + 1), now)
-        } else {
-            answers.append(
-                (
-                    submission.token,
-                    .tryAgain(reason: error.sqlState == "ZG001" ? "upload-lost" : "ledger-refused")
-                ))
-        }
-    }
-
-    private mutating func replayed(
-        _ submission: Submission, _ answer: Swift.Result<UUID?, any Error>, _ now: ContinuousClock.Instant
-    ) {
-        switch answer {
-        case .success(let first?):
-            answers.append(
-                (submission.token, first == submission.messageID ? .accepted(first) : .replayed(first)))
+        underWay = .nothing
+        switch result {
+        case .success(let id?):
+            answer(item, .replayed(id))
+            if id != item.messageID { drop(item) }
         case .success(nil):
-            // Acknowledged or withdrawn in between: it is a new message after all.
-            parts.append(Part(submissions: [submission], inDoubt: false))
-        case .failure:
-            if now - submission.since >= limits.settle {
-                answers.append((submission.token, .tryAgain(reason: "outcome-unknown")))
+            item.vanishedTags += 1
+            if item.vanishedTags < 3 {
+                groups.append(Group(items: [item], isRepeat: isRepeat))
             } else {
-                work = .replay(submission)
-                pauseUntil = now + .milliseconds(100)
+                answer(item, .unsettled)
             }
+        case .failure:
+            backOff(now)
+            retry(Group(items: [item], isRepeat: isRepeat), now: now)
+        }
+    }
+
+    /// A withdrawal ended.
+    ///
+    /// - Parameter standing: The messages that stand all the same: somebody has claimed or repeated them, by a later commit that
+    ///   was durable.
+    mutating func withdrawn(standing: Set<UUID>) {
+        guard case .withdrawal(let items) = underWay else { preconditionFailure("nothing was withdrawn") }
+        underWay = .nothing
+        for item in items {
+            answer(item, item.messageID.map(standing.contains) ?? false ? .durable : .unsettled)
+        }
+    }
+
+    /// The frames of an abandoned message are gone, or are left to the sweeper.
+    mutating func abandonmentEnded() { underWay = .nothing }
+
+    // MARK: Outcomes
+
+    private mutating func answer(_ item: Item, _ answer: IntakeAnswer) {
+        if let ticket = item.ticket { answers.append((ticket, answer)) }
+    }
+
+    /// What was uploaded for a message that will not be kept.
+    private mutating func drop(_ item: Item) {
+        if case .message(let row, _) = item.work, row.isUploaded { abandon(row.id) }
+    }
+
+    private mutating func keep(_ tags: [[UInt8]], now: ContinuousClock.Instant) {
+        guard !tags.isEmpty else { return }
+        if self.tags.isEmpty { tagsSince = now }
+        self.tags = tags + self.tags
+    }
+
+    private mutating func backOff(_ now: ContinuousClock.Instant) {
+        let wait = limits.backOff.lowerBound * (1 << min(failures, 10))
+        failures += 1
+        retryAt = now + min(wait, limits.backOff.upperBound)
+    }
+
+    /// Nobody knows whether it happened: messages are submitted again, the rest cannot be.
+    private mutating func settle(_ group: Group, now: ContinuousClock.Instant) {
+        backOff(now)
+        var messages: [Item] = []
+        for item in group.items {
+            switch item.work {
+            case .message: messages.append(item)
+            case .upload: answer(item, .unsettled)
+            case .rejection: break
+            }
+        }
+        retry(Group(items: messages, isRepeat: true), now: now)
+    }
+
+    /// Again later, but for what is out of time.
+    private mutating func retry(_ group: Group, now: ContinuousClock.Instant) {
+        var group = group
+        let late = group.items.filter { $0.deadline <= now }
+        group.items.removeAll { $0.deadline <= now }
+        if group.isRepeat {
+            overdue += late
+        } else {
+            for item in late { answer(item, .unavailable) }
+        }
+        if !group.items.isEmpty { groups.append(group) }
+    }
+
+    /// The database does not answer: whoever waits since long hears it now.
+    private mutating func expire(_ now: ContinuousClock.Instant) {
+        while let item = queue.first, item.deadline <= now {
+            queuedBytes -= item.size
+            answer(queue.removeFirst(), .unavailable)
+        }
+        guard groups.contains(where: { $0.items.contains { $0.deadline <= now } }) else { return }
+        let all = groups
+        groups = []
+        for group in all { retry(group, now: now) }
+    }
+
+    private mutating func split(_ group: Group, _ error: PostgresError) {
+        if group.items.count > 1 {
+            let middle = group.items.count / 2
+            groups.append(Group(items: Array(group.items[middle...]), isRepeat: group.isRepeat))
+            groups.append(Group(items: Array(group.items[..<middle]), isRepeat: group.isRepeat))
+            return
+        }
+        guard let item = group.items.first else { return }
+        if case .message(let row, _) = item.work, row.replayTag != nil, IntakeLedger.isReplay(error) {
+            asked.append((item, group.isRepeat))
+        } else if case .message = item.work, IntakeLedger.isRepeatedID(error), !group.isRepeat {
+            groups.append(Group(items: [item], isRepeat: true))
+        } else {
+            answer(item, .atFault)
         }
     }
 }
 
-extension GroupCommit.Submission {
+extension GroupCommit.Item {
     var messageID: UUID? {
-        if case .message(let row) = row { return row.id }
+        if case .message(let row, _) = work { return row.id }
         return nil
     }
 
-    var success: IntakeAnswer {
-        switch row {
-        case .message(let row): .accepted(row.id)
-        case .upload, .rejection: .stored
-        }
+    var previousTag: [UInt8]? {
+        if case .message(_, let tag) = work { return tag }
+        return nil
     }
 }

@@ -1,15 +1,41 @@
-import Foundation
+// What a connection hands to the group commit, and what it hears back.
 
-/// What a client may be told of what it handed over (design §7).
-public enum IntakeAnswer: Sendable, Equatable {
-    /// Durable: 250 with this id.
-    case accepted(UUID)
-    /// The same bytes were taken before, durably: 250 with the first one's id.
+import Foundation
+import Ledger
+
+/// One thing that is to be committed.
+enum IntakeWork: Sendable {
+    /// A message that ends: somebody waits for its 250. `previousTag` is its replay tag under yesterday's key, while that is tried.
+    case message(MessageRow, previousTag: [UInt8]?)
+    /// Frames of a message that goes on.
+    case upload(UploadRow)
+    /// A refusal to record; nobody waits.
+    case rejection(RejectionRow)
+
+    /// Octets of sealed content.
+    var size: Int {
+        switch self {
+        case .message(let row, _): row.frames.reduce(1024) { $0 + $1.count }
+        case .upload(let row): row.frames.reduce(256) { $0 + $1.count }
+        case .rejection: 128
+        }
+    }
+}
+
+/// How it ended.
+enum IntakeAnswer: Sendable, Equatable {
+    /// Committed without a warning: 250.
+    case durable
+    /// These bytes and this envelope were taken before, under this id, which now stands: 250 with it.
     case replayed(UUID)
-    /// Frames of an upload are durable: go on.
-    case stored
-    /// Not taken: 451, the client shall repeat.
-    case tryAgain(reason: String)
-    /// No room (queue or disk full): 452.
-    case insufficientStorage
+    /// Nothing was kept: the database could not be reached in time.
+    case unavailable
+    /// Nothing was kept: the database's disk is full.
+    case storageFull
+    /// Nothing was kept: too much waits already.
+    case overloaded
+    /// Whether it was kept is not known to the end, or it was taken back.
+    case unsettled
+    /// Nothing was kept, and this very item is why.
+    case atFault
 }

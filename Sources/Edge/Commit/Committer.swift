@@ -1,0 +1,215 @@
+// Carries out what `GroupCommit` decides: the one task that writes to a shard.
+
+import Foundation
+import Ledger
+import Logging
+import NIOCore
+import Sealing
+import ServiceLifecycle
+import Synchronization
+
+/// Who waits for an item: a closure that runs on its event loop.
+struct IntakeTicket: Sendable {
+    let loop: any EventLoop
+    let answer: @Sendable (IntakeAnswer) -> Void
+}
+
+/// The writer of one shard. Event loops hand in work and hear the answer on themselves; per message there is no task and no
+/// hop but that.
+final class Committer: Service, CustomStringConvertible {
+    private struct State {
+        var group: GroupCommit<IntakeTicket>
+        var isWaiting = false
+        var isEnding = false
+    }
+
+    let ledger: IntakeLedger
+    private let keys: EdgeKeys
+    private let metrics: EdgeMetrics
+    private let logger: Logger
+    private let state: Mutex<State>
+    private let wakeup = Wakeup()
+    private let ready: ReadyNotifier
+    private let onOutcome: @Sendable (Bool) -> Void
+
+    /// - Parameters:
+    ///   - ready: told after each commit that brought deliveries.
+    ///   - onOutcome: told whether the database did what was asked.
+    init(
+        ledger: IntakeLedger, keys: EdgeKeys, limits: GroupCommit<IntakeTicket>.Limits, ready: ReadyNotifier,
+        metrics: EdgeMetrics, logger: Logger, onOutcome: @escaping @Sendable (Bool) -> Void = { _ in }
+    ) {
+        self.ledger = ledger
+        self.keys = keys
+        self.ready = ready
+        self.metrics = metrics
+        self.logger = logger
+        self.onOutcome = onOutcome
+        self.state = Mutex(State(group: GroupCommit(limits: limits)))
+    }
+
+    var description: String { "committer \(ledger.shard)" }
+
+    // MARK: From event loops
+
+    /// Hands in work; false when too much waits already (nobody is answered then).
+    func submit(_ work: IntakeWork, ticket: IntakeTicket?) -> Bool {
+        let now = ContinuousClock.now
+        let (isTaken, wakes) = state.withLock { state in
+            let isTaken = !state.isEnding && state.group.enqueue(work, ticket: ticket, now: now)
+            defer { if isTaken { state.isWaiting = false } }
+            return (isTaken, isTaken && state.isWaiting)
+        }
+        if wakes { wakeup.set() }
+        if !isTaken { metrics.overloads.increment() }
+        return isTaken
+    }
+
+    /// A client has its 250: the tag of that message goes with the next batch.
+    func acknowledge(_ tag: [UInt8]) {
+        let now = ContinuousClock.now
+        change { $0.acknowledge(tag, now: now) }
+    }
+
+    /// A message whose frames were uploaded will not come.
+    func abandon(_ id: UUID) { change { $0.abandon(id) } }
+
+    private func change(_ body: (inout GroupCommit<IntakeTicket>) -> Void) {
+        let wakes = state.withLock { state in
+            body(&state.group)
+            defer { state.isWaiting = false }
+            return state.isWaiting
+        }
+        if wakes { wakeup.set() }
+    }
+
+    /// Whether new content should be refused for now.
+    var isFull: Bool { state.withLock { $0.group.isFull || $0.isEnding } }
+
+    // MARK: The task
+
+    /// Commits until shut down, and then until nothing waits any more.
+    func run() async throws {
+        await withTaskCancellationOrGracefulShutdownHandler {
+            await commitUntilDone()
+        } onCancelOrGracefulShutdown: {
+            self.state.withLock { $0.isEnding = true }
+            self.wakeup.set()
+        }
+    }
+
+    private func commitUntilDone() async {
+        while true {
+            let now = ContinuousClock.now
+            let (step, isDone) = state.withLock { state in
+                let step = state.group.next(now: now, flushes: state.isEnding)
+                guard case .wait = step else { return (step, false) }
+                state.isWaiting = true
+                return (step, state.isEnding && (state.group.isIdle || Task.isCancelled))
+            }
+            deliverAnswers()
+            switch step {
+            case .wait(let until):
+                if isDone { return }
+                if let until { await wakeup.wait(until: until) } else { await wakeup.wait() }
+            case .submit(let batch, let isRepeat): await submit(batch, isRepeat: isRepeat)
+            case .lookUp(let tags):
+                let found = try? await ledger.replays(of: tags)
+                state.withLock { $0.group.lookedUp(found, now: .now) }
+            case .replay(let tag):
+                let result: Result<UUID?, any Error>
+                do { result = .success(try await ledger.replay(of: tag)) } catch { result = .failure(error) }
+                state.withLock { $0.group.replayed(result, now: .now) }
+            case .withdraw(let ids):
+                let standing = await withdraw(ids)
+                state.withLock { $0.group.withdrawn(standing: standing) }
+            case .abandon(let id):
+                do { try await ledger.abandonUpload(id) } catch {
+                    logger.debug("an upload is left to the sweeper", metadata: ["error": "\(error)"])
+                }
+                state.withLock { $0.group.abandonmentEnded() }
+            }
+            deliverAnswers()
+        }
+    }
+
+    private func submit(_ batch: IntakeBatch, isRepeat: Bool) async {
+        var batch = batch
+        let records = keys.takeNewBatchKeys()
+        let newKeys = records.map(BatchKeyRow.init)
+        batch.batchKeys += newKeys
+        let began = ContinuousClock.now
+        let outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
+        let took = ContinuousClock.now - began
+        let areFree = state.withLock { $0.group.submitted(outcome, newKeys: newKeys, now: .now) }
+        if areFree { keys.returnUncommitted(records) }
+        report(outcome, batch, isRepeat: isRepeat, took: took)
+        if case .durable = outcome, !batch.messages.isEmpty { ready.notify() }
+    }
+
+    /// Takes messages back; answers those that stand all the same.
+    private func withdraw(_ ids: [UUID]) async -> Set<UUID> {
+        metrics.withdrawals.increment(by: ids.count)
+        do {
+            let taken = try await ledger.withdraw(ids)
+            let standing = try await ledger.known(ids).subtracting(taken)
+            logger.warning(
+                "withdrew messages whose commit nobody could settle",
+                metadata: [
+                    "asked": "\(ids.count)", "withdrawn": "\(taken.count)", "standing": "\(standing.count)",
+                ])
+            return standing
+        } catch {
+            logger.error("withdrawal failed", metadata: ["error": "\(error)", "asked": "\(ids.count)"])
+            return []
+        }
+    }
+
+    private func report(_ outcome: IntakeOutcome, _ batch: IntakeBatch, isRepeat: Bool, took: Duration) {
+        metrics.commitSeconds.record(seconds: took)
+        switch outcome {
+        case .durable:
+            metrics.commits.increment()
+            metrics.batchMessages.record(batch.messages.count)
+            onOutcome(true)
+        case .notDurable(let warning):
+            metrics.unsettledCommits.increment()
+            logger.warning("commit is not durable yet", metadata: ["warning": "\(warning)"])
+            onOutcome(false)
+        case .inDoubt(let error):
+            metrics.unsettledCommits.increment()
+            logger.warning("commit in doubt", metadata: ["error": "\(error)"])
+            onOutcome(false)
+        case .atFault(let error):
+            metrics.splits.increment()
+            if batch.messages.count + batch.uploads.count <= 1, !IntakeLedger.isReplay(error) {
+                logger.error("the database refuses an item", metadata: ["error": "\(error)"])
+            }
+        case .unavailable(let error):
+            metrics.failedCommits.increment()
+            logger.warning("commit failed", metadata: ["error": "\(error)", "repeat": "\(isRepeat)"])
+            onOutcome(false)
+        }
+    }
+
+    /// One call on each event loop for all answers that belong to it.
+    private func deliverAnswers() {
+        let answers = state.withLock { $0.group.takeAnswers() }
+        if answers.isEmpty { return }
+        var byLoop: [ObjectIdentifier: (loop: any EventLoop, calls: [(IntakeTicket, IntakeAnswer)])] = [:]
+        for (ticket, answer) in answers {
+            byLoop[ObjectIdentifier(ticket.loop), default: (ticket.loop, [])].calls.append((ticket, answer))
+        }
+        for (loop, calls) in byLoop.values {
+            loop.execute { for (ticket, answer) in calls { ticket.answer(answer) } }
+        }
+    }
+}
+
+extension BatchKeyRow {
+    init(_ record: BatchKeyRecord) {
+        self.init(
+            id: record.id, tenant: record.tenant, purpose: record.purpose.rawValue, epoch: record.epoch,
+            createdAt: record.createdAt, wrapped: record.wrapped)
+    }
+}

@@ -1,0 +1,136 @@
+// An edge from its settings: what it is made of, in order of start.
+
+import Foundation
+import Ledger
+import Logging
+import NIOCore
+import NIOPosix
+import Observability
+import Postgres
+import SMTP
+import Sealing
+import ServiceLifecycle
+import Settings
+import TLS
+
+/// The services of an edge node.
+public struct EdgeNode: Sendable {
+    /// In order of start; they are shut down from the last to the first.
+    public let services: [any Service]
+
+    /// Checks the settings that an edge reads.
+    ///
+    /// - Throws: `SettingsError`.
+    public static func validate(_ settings: Settings) throws {
+        _ = try EdgeSettings(settings)
+        _ = try DatabaseSettings(settings, for: "zegel-edge")
+        _ = try KeySettings(settings).requiredRootPublicKey(settings, for: "zegel-edge")
+    }
+
+    /// Makes the services; nothing is connected or bound yet.
+    ///
+    /// - Parameters:
+    ///   - onBound: Told the addresses of the listeners once they are bound, those without implicit TLS first.
+    /// - Throws: `SettingsError`, or `TLSError` for a certificate or key that cannot be used.
+    public init(
+        _ context: NodeContext, onBound: @escaping @Sendable ([SocketAddress]) -> Void = { _ in }
+    ) async throws {
+        let settings = try EdgeSettings(context.settings)
+        let databases = try DatabaseSettings(context.settings, for: context.role)
+        let keySettings = KeySettings(context.settings)
+        let logger = context.logger
+        let metrics = EdgeMetrics()
+        context.readiness.expect("control", "keys", "listening", "ledger")
+
+        var sealing = Sealer.Limits()
+        sealing.age = keySettings.batchLife
+        sealing.messages = Int32(clamping: keySettings.batchMessages)
+        let keys = try EdgeKeys(
+            root: try keySettings.requiredRootPublicKey(context.settings, for: context.role), limits: sealing)
+        let control = ControlLedger(
+            pool: Self.pool(databases.controlDSN, context, limit: 2))
+        let view = ControlView()
+
+        // One shard takes a message wholly; with several, each gets a committer and a sealer of its own.
+        let shard = databases.shards[0]
+        let ledger = IntakeLedger(shard: shard.name, pool: Self.pool(shard.dsn, context, limit: 4))
+        let ready = ReadyNotifier(ledger: ledger, logger: logger)
+        var limits = GroupCommit<IntakeTicket>.Limits()
+        limits.batchBytes = settings.batchBytes.bytes
+        limits.batchCount = settings.batchCount
+        limits.queueBytes = max(32 << 20, 4 * settings.batchBytes.bytes)
+        limits.settle = settings.settle
+        let readiness = context.readiness
+        let committer = Committer(
+            ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics, logger: logger
+        ) { isWell in
+            if isWell { readiness.hold("ledger") } else { readiness.fail("ledger", "commits fail") }
+        }
+
+        let loops = MultiThreadedEventLoopGroup(numberOfThreads: max(1, System.coreCount / 2))
+        let threads = NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
+        threads.start()
+        let edge = EdgeContext(
+            smtp: SMTPServerOptions(
+                hostName: settings.hostName, maximumSize: settings.maximumMessageSize.bytes,
+                maximumRecipients: settings.maximumRecipients, requiresTLS: settings.requireTLS,
+                offersSTARTTLS: settings.identity != nil),
+            tls: try settings.identity.map(Self.tls), networks: settings.tenantNetworks, control: view,
+            keys: keys, replayKeys: ReplayKeys(ledger: control),
+            authenticator: Authenticator(threads: threads), committer: committer, metrics: metrics,
+            logger: logger)
+        let server = EdgeServer(
+            edge: edge, listen: settings.listen, listenTLS: settings.listenTLS,
+            maximumConnections: settings.maximumConnections, group: loops, readiness: readiness,
+            drainLimit: max(.seconds(1), context.node.shutdownGrace - .seconds(2)), onBound: onBound)
+        let watch = ControlWatch(
+            ledger: control, view: view, keys: keys, readiness: readiness, metrics: metrics, logger: logger)
+        services = [
+            watch, LedgerProbe(ledger: ledger, readiness: readiness, logger: logger), ready, committer,
+            server,
+        ]
+    }
+
+    private static func pool(_ dsn: String, _ context: NodeContext, limit: Int) -> PostgresPool {
+        PostgresPool(
+            configuration: PostgresConfiguration(
+                dsn, applicationName: "\(context.role) \(context.node.name)"),
+            limit: limit, waitLimit: .seconds(10))
+    }
+
+    private static func tls(_ identity: IdentityFiles) throws -> TLSContext {
+        try TLSContext.server(
+            certificateChain: .file(identity.certificate), privateKey: .file(identity.key))
+    }
+}
+
+/// Says whether the ledger answers while no mail comes: a node must not stay unready because nobody sends.
+private struct LedgerProbe: Service, CustomStringConvertible {
+    let ledger: IntakeLedger
+    let readiness: Readiness
+    let logger: Logger
+
+    var description: String { "ledger probe \(ledger.shard)" }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            var incarnation: UUID?
+            while !Task.isCancelled {
+                do {
+                    let now = try await ledger.currentIncarnation()
+                    if incarnation != now {
+                        logger.info(
+                            "ledger is there",
+                            metadata: ["shard": "\(ledger.shard)", "incarnation": "\(now)"])
+                    }
+                    incarnation = now
+                    readiness.hold("ledger")
+                } catch {
+                    readiness.fail("ledger", "the shard's leader does not answer")
+                    logger.debug("ledger probe failed", metadata: ["error": "\(error)"])
+                }
+                try? await Task.sleep(for: .seconds(2))
+            }
+        }
+    }
+}
