@@ -236,3 +236,16 @@ struct ServedAPI: Sendable {
             url: "https://localhost:\(port)", key: key.text, authoritiesPEM: rootPEM, deadline: deadline)
     }
 }
+
+extension APIClient {
+    /// A page once it has at least `count` events. Transactions of other tests' databases in the same cluster hold every
+    /// feed back for a moment.
+    func events(after cursor: String = "", atLeast count: Int) async throws -> EventPageBody {
+        let end = ContinuousClock.now + .seconds(30)
+        while true {
+            let page = try await events(after: cursor, limit: 1000)
+            if page.events.count >= count || ContinuousClock.now > end { return page }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+}

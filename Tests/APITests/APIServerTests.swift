@@ -22,6 +22,7 @@ struct APIServerTests {
         try await fixture.event("refused", of: second, reason: "starttls-not-supported")
         try await fixture.serving { api in
             let client = try api.client(key)
+            _ = try await client.events(atLeast: 6)
             var seen: [EventBody] = []
             var cursor = ""
             while true {
@@ -69,7 +70,8 @@ struct APIServerTests {
                 (operators, [mineID, theirsID], []),
             ] {
                 let client = try api.client(key)
-                #expect(Set(try await client.events(after: "").events.map(\.messageID)) == Set(seen))
+                let page = try await client.events(atLeast: seen.count)
+                #expect(Set(page.events.map(\.messageID)) == Set(seen))
                 for id in seen { #expect(try await client.message(id)?.id == id) }
                 for id in hidden { #expect(try await client.message(id) == nil) }
             }
@@ -109,7 +111,7 @@ struct APIServerTests {
         for failure in [KeyServiceError.unavailable("test"), .denied, .destroyed] {
             fixture.keys.fail(failure)
             try await fixture.serving { api in
-                let page = try await api.client(key).events(after: "")
+                let page = try await api.client(key).events(atLeast: 1)
                 #expect(page.events.map(\.kind) == ["accepted"])
                 #expect(page.events.map(\.recipient) == [nil] && page.events.map(\.sealed) == [true])
                 let message = try await api.client(key).message(id.uuidString)
@@ -119,7 +121,7 @@ struct APIServerTests {
         }
         fixture.keys.fail(nil)
         try await fixture.serving { api in
-            let page = try await api.client(key).events(after: "")
+            let page = try await api.client(key).events(atLeast: 1)
             #expect(page.events.map(\.recipient) == ["b@bar.test"])
         }
     }
@@ -137,7 +139,7 @@ struct APIServerTests {
             }
         }
         try await fixture.serving { api in
-            let page = try await api.client(key).events(after: "")
+            let page = try await api.client(key).events(atLeast: 1)
             #expect(page.events.map(\.recipient) == [nil] && page.events.map(\.sealed) == [true])
         }
     }
@@ -198,7 +200,7 @@ struct APIServerTests {
                 let held = try await client.events(after: "")
                 #expect(held.events.isEmpty)
                 _ = try await connection.perform { session in try session.execute("COMMIT") }
-                let page = try await client.events(after: held.next)
+                let page = try await client.events(after: held.next, atLeast: 2)
                 #expect(page.events.map(\.kind) == ["rejected", "accepted"])
             }
         }
@@ -248,6 +250,7 @@ struct APIServerTests {
         _ = try await fixture.accept(to: ["b@bar.test", "c@bar.test"])
         try await fixture.serving { api in
             let curl = try Curl(api)
+            _ = try await api.client(key).events(atLeast: 2)
             let full = try curl.get("/v1/events?limit=1", key: key.text)
             #expect(full.headers["link"]?.hasSuffix(#"&limit=1>; rel="next""#) == true)
             let last = try curl.get("/v1/events?limit=3", key: key.text)

@@ -111,6 +111,20 @@ struct AccessTests {
         #expect(lookups.count == 1)
     }
 
+    @Test("a revocation holds as soon as the cached answer is too old")
+    func revocation() async {
+        let revoked = Mutex(false)
+        let authenticator = Authenticator(ratePerSecond: 100, cacheTime: .zero) { _ in
+            APIKeyRow(
+                id: Self.id, tenant: nil, scopes: ["*"], secretHash: Self.key.secretHash,
+                isRevoked: revoked.withLock { $0 })
+        }
+        let good = Self.headers("Bearer \(Self.key.text)")
+        #expect(await Self.status { _ = try await authenticator.authenticate(good, for: .readEvents) } == 200)
+        revoked.withLock { $0 = true }
+        #expect(await Self.status { _ = try await authenticator.authenticate(good, for: .readEvents) } == 401)
+    }
+
     @Test("guesses of unknown ids are bounded, and cost no known key its access")
     func guesses() async {
         let lookups = Counted()

@@ -133,7 +133,7 @@ struct NodeProcessTests {
         let client = try APIClient(
             url: "https://localhost:\(ports[0])", key: key.text,
             authoritiesPEM: Array(try fixture.authority.certificate.serializeAsPEM().pemString.utf8))
-        #expect(try await client.events(after: "").events.map(\.recipient) == ["b@bar.test"])
+        #expect(try await client.events(atLeast: 1).events.map(\.recipient) == ["b@bar.test"])
         #expect(try await client.message(id.uuidString)?.envelope?.returnPath == "a@demo.test")
         node.child.signal(SIGTERM)
         #expect(await node.end() == 0)
@@ -168,10 +168,10 @@ struct NodeProcessTests {
         #expect(try Self.status("http://127.0.0.1:\(ports[1])/readyz") == 503)
         let second = try await Node(settings)
         #expect(await second.end() == 1)
-        #expect(
-            second.text.contains(
-                "zegel-api: cannot listen on 127.0.0.1:\(ports[1]): address already in use\n"),
-            "\(second.text)")
+        let named = ports.contains {
+            second.text.hasSuffix("zegel-api: cannot listen on 127.0.0.1:\($0): address already in use\n")
+        }
+        #expect(named, "\(second.text)")
         first.child.signal(SIGINT)
         #expect(await first.end() == 0)
     }

@@ -30,7 +30,6 @@ enum Scope: String {
 
 /// Answers who a request comes from. Keys are cached for a few seconds: that is how late a revocation takes hold.
 final class Authenticator: Sendable {
-    private static let cacheTime = Duration.seconds(5)
     private static let cacheLimit = 10_000
 
     private struct Known {
@@ -46,14 +45,20 @@ final class Authenticator: Sendable {
 
     private let find: @Sendable (UUID) async throws -> APIKeyRow?
     private let ratePerSecond: Int
+    private let cacheTime: Duration
     private let state: Mutex<State>
 
     /// - Parameters:
     ///   - ratePerSecond: requests of one key; the burst is ten times that.
+    ///   - cacheTime: how long an answer of `find` holds.
     ///   - find: reads one key from the control schema.
-    init(ratePerSecond: Int, find: @escaping @Sendable (UUID) async throws -> APIKeyRow?) {
+    init(
+        ratePerSecond: Int, cacheTime: Duration = .seconds(5),
+        find: @escaping @Sendable (UUID) async throws -> APIKeyRow?
+    ) {
         self.find = find
         self.ratePerSecond = ratePerSecond
+        self.cacheTime = cacheTime
         // Guesses of unknown ids cost a query each: bounded for all callers together.
         self.state = Mutex(State(lookups: TokenBucket(perSecond: 50, burst: 200, now: .now)))
     }
@@ -97,7 +102,7 @@ final class Authenticator: Sendable {
         let row = try await find(id)
         state.withLock { state in
             if state.known.count >= Self.cacheLimit { state.known.removeAll() }
-            state.known[id] = Known(row: row, until: now + Self.cacheTime)
+            state.known[id] = Known(row: row, until: now + cacheTime)
         }
         return row
     }

@@ -45,7 +45,7 @@ public enum APINode {
         }
         let watch = DatabaseWatch(
             pools: [("control", control)] + shards.map { ("shard \($0.name)", $0.pool) },
-            readiness: context.readiness, logger: context.logger)
+            ledgers: ledgers, readiness: context.readiness, logger: context.logger)
         return [watch] + servers
     }
 
@@ -88,6 +88,9 @@ public enum APINode {
     private static func describe(_ metrics: MetricsRegistry) {
         metrics.describe("zegel_api_requests", "Requests answered, by route and status.")
         metrics.describe("zegel_api_request", "Time from request to answer, long polls included.")
+        metrics.describe(
+            "zegel_api_feed_lag_seconds",
+            "Age of the oldest committed event that an older transaction holds back.")
         metrics.describe("zegel_api_database_up", "Whether the last probe of the database was answered.")
     }
 }

@@ -10,15 +10,25 @@ import ServiceLifecycle
 /// Probes each database until shutdown. A database that is away is waited for; a schema that is not known ends the node.
 struct DatabaseWatch: Service {
     let pools: [(name: String, pool: PostgresPool)]
+    let ledgers: [EventLedger]
     let readiness: Readiness
     let logger: Logger
 
     private static let pause = Duration.seconds(2)
 
     func run() async throws {
+        do {
+            try await cancelWhenGracefulShutdown { try await watch() }
+        } catch is CancellationError {
+            // Graceful shutdown; a cancelled task must close the pools all the same.
+        }
+        for (_, pool) in pools { await pool.close() }
+    }
+
+    private func watch() async throws {
         var verified: Set<String> = []
         var wasUp = true
-        while !Task.isShuttingDownGracefully {
+        while true {
             var failure: String?
             for (name, pool) in pools {
                 do {
@@ -27,6 +37,7 @@ struct DatabaseWatch: Service {
                 } catch let error as SchemaError {
                     throw error
                 } catch {
+                    try Task.checkCancellation()
                     failure = "\(name): \(error)"
                 }
             }
@@ -36,13 +47,19 @@ struct DatabaseWatch: Service {
             } else {
                 readiness.hold("database")
                 if !wasUp { logger.info("database answers") }
+                await measureLag()
             }
             wasUp = failure == nil
             Gauge(label: "zegel_api_database_up").record(wasUp ? 1 : 0)
-            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: Self.pause) }
-            try Task.checkCancellation()
+            try await Task.sleep(for: Self.pause)
         }
-        for (_, pool) in pools { await pool.close() }
+    }
+
+    private func measureLag() async {
+        for ledger in ledgers {
+            guard let lag = try? await ledger.lag() else { continue }
+            Gauge(label: "zegel_api_feed_lag_seconds", dimensions: [("shard", ledger.shard)]).record(lag)
+        }
     }
 
     private func probe(_ pool: PostgresPool, verifySchema: Bool) async throws {
