@@ -15,7 +15,7 @@ enum EdgeReply {
     static let looping = SMTPReply(554, .init(5, 4, 6), "Message is looping: too many Received headers")
 
     /// The answer to a message that is safe; tools rely on its form.
-    static func queued(_ id: String) -> SMTPReply { SMTPReply(250, .init(2, 6, 0), "<\(id)> queued") }
+    static func queued(_ id: String) -> SMTPReply { SMTPReply(250, .init(2, 6, 0), "\(id) queued") }
 }
 
 /// Decisions on sender and recipients.
