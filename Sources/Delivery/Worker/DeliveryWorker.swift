@@ -79,18 +79,31 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         let sealer = SealerBox(limits: limits)
         let control = ControlWatch(
             ledger: ControlLedger(pool: controlPool), root: settings.root, sealer: sealer, logger: logger)
-        await waitForControl(control)
         let opener = BatchKeyOpener(service: keyring, region: settings.node.region)
+        let readiness = readiness
+        let conditions = ShardConditions(
+            ledgerIs: { why in
+                if let why { readiness.fail("database", why) } else { readiness.hold("database") }
+            },
+            keysAre: { why in if let why { readiness.fail("keys", why) } else { readiness.hold("keys") } })
         let shards = settings.database.shards.map { shard in
             (
                 pool: pool(shard.dsn, limit: 6, name: shard.name), name: shard.name, dsn: shard.dsn
             )
         }
+        try await waitForDatabases(shards.map(\.pool), control)
         let workers = shards.map { shard in
-            worker(
-                ledger: WorkLedger(shard: shard.name, pool: shard.pool), dsn: shard.dsn, tls: tls,
-                resolver: resolver,
-                group: group, control: control, sealer: sealer, keys: opener)
+            ShardWorker(
+                ShardAssembly(
+                    ledger: WorkLedger(shard: shard.name, pool: shard.pool),
+                    listening: PostgresConfiguration(
+                        shard.dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
+                    name: settings.node.name, region: settings.node.region, worker: settings.worker,
+                    delivery: settings.delivery, group: group, tls: tls,
+                    router: Router(
+                        resolver: resolver, staticRoutes: settings.delivery.routes,
+                        ownName: settings.delivery.hostName),
+                    control: control, sealer: sealer, keys: opener, conditions: conditions, logger: logger))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
         await withGracefulShutdownHandler {
@@ -121,13 +134,16 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             limit: limit, waitLimit: .seconds(10))
     }
 
-    /// Ready only when the database is: waits for it with back-off.
-    private func waitForControl(_ control: ControlWatch) async {
+    /// Ready only when the databases are: waits for them with back-off. A schema that this executable does not know ends it.
+    private func waitForDatabases(_ pools: [PostgresPool], _ control: ControlWatch) async throws {
         var wait = Duration.milliseconds(200)
         while !Task.isCancelled, !Task.isShuttingDownGracefully {
             do {
+                for pool in pools { try await pool.withConnection { try await Migrator().verify($0) } }
                 _ = try await control.refresh()
                 return
+            } catch let error as SchemaError {
+                throw error
             } catch {
                 readiness.fail("database", "not reachable")
                 logger.warning("waiting for the database", metadata: ["error": "\(error)"])
@@ -135,58 +151,5 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             try? await Task.sleep(for: wait)
             wait = min(wait * 2, .seconds(5))
         }
-    }
-
-    private func worker(
-        ledger: WorkLedger, dsn: String, tls: TLSContext, resolver: UnboundResolver,
-        group: any EventLoopGroup,
-        control: ControlWatch, sealer: SealerBox, keys: BatchKeyOpener
-    ) -> ShardWorker {
-        let metrics = WorkerMetrics()
-        let board = LaneBoard(perDestination: settings.worker.perDestination)
-        let load = WorkLoad(
-            ClaimPlanner.Limits(
-                prefetch: settings.worker.prefetch, perDestination: settings.worker.perDestination))
-        let lease = LeaseKeeper(
-            ledger: ledger, name: settings.node.name, region: settings.node.region,
-            lease: settings.worker.lease,
-            logger: logger
-        ) { lapsed in
-            let abandoned = board.abandon(lapsed)
-            metrics.abandoned.increment(by: abandoned.count)
-            load.dropped(abandoned.map(\.claim.lane))
-        }
-        let dots = DotRegistrar(ledger: ledger, lease: lease, logger: logger)
-        let writer = CompletionWriter(ledger: ledger, sealer: sealer, dots: dots, logger: logger) {
-            load.bell.ring()
-        }
-        var timeouts = SessionTimeouts()
-        timeouts.finalDot = settings.delivery.finalDotTimeout
-        let runner = LaneRunner(
-            ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer,
-            contents: ContentReader(ledger: ledger),
-            scribe: Scribe(reportingHost: settings.delivery.hostName, sealer: sealer),
-            router: Router(
-                resolver: resolver, staticRoutes: settings.delivery.routes,
-                ownName: settings.delivery.hostName),
-            opener: SessionOpener(
-                group: group, tls: tls, heloName: settings.delivery.hostName,
-                sourceAddress: settings.delivery.sourceAddress, port: settings.delivery.port,
-                timeouts: timeouts),
-            rulesets: RulesetBook(), control: control,
-            schedule: RetrySchedule(waits: settings.delivery.retry, expire: settings.delivery.expire),
-            inDoubt: settings.delivery.inDoubt, metrics: metrics, logger: logger)
-        let readiness = readiness
-        return ShardWorker(
-            runner: runner, opener: MessageOpener(ledger: ledger, keys: keys, logger: logger),
-            concurrency: settings.worker.concurrency, finalDotTimeout: settings.delivery.finalDotTimeout,
-            notifications: PostgresConfiguration(
-                dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
-            isKnown: ShardConditions(
-                ledgerIs: { why in
-                    if let why { readiness.fail("database", why) } else { readiness.hold("database") }
-                },
-                keysAre: { why in if let why { readiness.fail("keys", why) } else { readiness.hold("keys") } }
-            ))
     }
 }

@@ -70,15 +70,16 @@ final class MessageOpener: Sendable {
     }
 
     private func fetchSmall(_ claims: [ClaimedDelivery]) async throws -> [UUID: [[UInt8]]] {
-        var wanted: [UUID] = []
+        // A message of several deliveries may be claimed more than once: its content is fetched once.
+        var wanted: Set<UUID> = []
         var bytes: Int64 = 0
         for claim in claims where claim.size <= Self.smallContent && claim.frames > 0 {
+            guard wanted.insert(claim.reference.message).inserted else { continue }
             bytes += claim.size
             if bytes > Self.fetchedBytes { break }
-            wanted.append(claim.reference.message)
         }
         if wanted.isEmpty { return [:] }
-        return try await ledger.content(of: wanted)
+        return try await ledger.content(of: Array(wanted))
     }
 
     private func records(of claims: [ClaimedDelivery]) async throws -> [UUID: BatchKeyRecord] {

@@ -1,0 +1,71 @@
+// How the parts of a worker on one shard are put together; the only place that knows all of them.
+
+import Ledger
+import Logging
+import NIOCore
+import Policy
+import Postgres
+import Sealing
+import Settings
+import TLS
+
+/// What a worker on one shard is made from.
+struct ShardAssembly: Sendable {
+    var ledger: WorkLedger
+    /// The connection on which news of work comes.
+    var listening: PostgresConfiguration
+    var name: String
+    var region: String
+    var worker: WorkerSettings
+    var delivery: DeliverySettings
+    var group: any EventLoopGroup
+    var tls: TLSContext
+    var router: Router
+    var control: ControlWatch
+    var sealer: SealerBox
+    var keys: BatchKeyOpener
+    var conditions: ShardConditions
+    var logger: Logger
+    var timeouts = SessionTimeouts()
+}
+
+extension ShardWorker {
+    /// Puts the parts together; nothing runs yet.
+    init(_ parts: ShardAssembly) {
+        let ledger = parts.ledger
+        let logger = parts.logger
+        let metrics = WorkerMetrics()
+        let board = LaneBoard(perDestination: parts.worker.perDestination)
+        let load = WorkLoad(
+            ClaimPlanner.Limits(prefetch: parts.worker.prefetch, perDestination: parts.worker.perDestination))
+        let lease = LeaseKeeper(
+            ledger: ledger, name: parts.name, region: parts.region, lease: parts.worker.lease, logger: logger
+        ) { lapsed in
+            let abandoned = board.abandon(lapsed)
+            metrics.abandoned.increment(by: abandoned.count)
+            load.dropped(abandoned.map(\.claim.lane))
+        }
+        let dots = DotRegistrar(ledger: ledger, lease: lease, logger: logger)
+        let writer = CompletionWriter(ledger: ledger, sealer: parts.sealer, dots: dots, logger: logger) {
+            load.bell.ring()
+        }
+        var timeouts = parts.timeouts
+        timeouts.finalDot = parts.delivery.finalDotTimeout
+        runner = LaneRunner(
+            ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer,
+            contents: ContentReader(ledger: ledger),
+            scribe: Scribe(reportingHost: parts.delivery.hostName, sealer: parts.sealer),
+            router: parts.router,
+            opener: SessionOpener(
+                group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
+                sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts),
+            rulesets: RulesetBook(), control: parts.control,
+            schedule: RetrySchedule(waits: parts.delivery.retry, expire: parts.delivery.expire),
+            inDoubt: parts.delivery.inDoubt, metrics: metrics, logger: logger)
+        opener = MessageOpener(ledger: ledger, keys: parts.keys, logger: logger)
+        concurrency = parts.worker.concurrency
+        finalDotTimeout = parts.delivery.finalDotTimeout
+        notifications = parts.listening
+        isKnown = parts.conditions
+    }
+}
