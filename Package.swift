@@ -100,7 +100,8 @@ let package = Package(
         .target(
             name: "Edge",
             dependencies: nio + [
-                "CLinux", "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                "CLinux", "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing",
+                "Ledger", crypto,
                 .product(name: "CryptoExtras", package: "swift-crypto"), logging, metrics, lifecycle,
             ], swiftSettings: strict),
         .target(

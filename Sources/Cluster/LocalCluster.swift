@@ -28,11 +28,11 @@ public struct LocalCluster: Sendable {
         if let programs {
             self.programs = programs
         } else {
-            var buffer = [CChar](repeating: 0, count: 4096)
-            guard readlink("/proc/self/exe", &buffer, buffer.count - 1) > 0 else {
+            guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+            else {
                 throw ClusterError(.environment, "cannot tell where this program lies: is /proc mounted?")
             }
-            self.programs = (String(cString: buffer) as NSString).deletingLastPathComponent
+            self.programs = (program as NSString).deletingLastPathComponent
         }
     }
 

@@ -143,7 +143,8 @@ public enum Keys {
     // MARK: client
     static let clientURL = SettingKey(
         "client.url", optional: .text, "The API that `zegel` commands ask: https://host:port.")
-    static let clientKeyFile = SettingKey("client.key_file", optional: .path, "File with the API key of `zegel` commands.")
+    static let clientKeyFile = SettingKey(
+        "client.key_file", optional: .path, "File with the API key of `zegel` commands.")
     static let clientAuthority = SettingKey(
         "client.authority", optional: .path, "PEM file: who may vouch for the API's certificate.")
 

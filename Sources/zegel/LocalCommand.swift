@@ -117,7 +117,7 @@ struct LocalCommand: AsyncParsableCommand {
 
         func run() async throws {
             try await reporting {
-                let status = await try LocalCluster(directory: folder.dir).status()
+                let status = try await LocalCluster(directory: folder.dir).status()
                 if json {
                     answer(try zegel.json(status))
                 } else {
