@@ -32,6 +32,9 @@ static inline int zegel_SSL_CTX_set_dh_auto(SSL_CTX *ctx) { return (int)SSL_CTX_
 
 // Connections.
 static inline int zegel_SSL_get_ex_new_index(void) { return SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
+static inline int zegel_X509_STORE_CTX_get_ex_new_index(void) {
+    return X509_STORE_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
 static inline int zegel_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
     return (int)SSL_set_tlsext_host_name(ssl, name);
 }

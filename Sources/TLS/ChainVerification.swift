@@ -69,6 +69,9 @@ public struct ChainFault: Sendable, Equatable, CustomStringConvertible {
     /// Kind, depth and OpenSSL's words.
     public var description: String { "\(kind.rawValue) at depth \(depth): \(reason)" }
 
+    /// A hostile chain can have many faults; more than this many say nothing new.
+    static let most = 64
+
     init(code: Int32, depth: Int32) {
         self.code = Int(code)
         self.depth = Int(depth)
@@ -101,15 +104,19 @@ public struct ChainFault: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The faults as a verdict: doubles removed, most telling first.
+    /// The faults as a verdict.
     static func verdict(_ faults: [ChainFault]) -> ChainVerification {
+        faults.isEmpty ? .valid : .failed(ranked(faults))
+    }
+
+    /// The faults without doubles, most telling first.
+    static func ranked(_ faults: [ChainFault]) -> [ChainFault] {
         var kept: [ChainFault] = []
         // OpenSSL reports a lone leaf twice (20, then 21): the first says it all.
         for fault in faults where !kept.contains(where: { $0.kind == fault.kind && $0.depth == fault.depth })
         {
             kept.append(fault)
         }
-        if kept.isEmpty { return .valid }
-        return .failed(kept.sorted { ($0.kind, $0.depth) < ($1.kind, $1.depth) })
+        return kept.sorted { ($0.kind, $0.depth) < ($1.kind, $1.depth) }
     }
 }

@@ -25,6 +25,9 @@ public struct PeerEvidence: Sendable, Equatable {
     /// Whether the leaf carries the name asked about in `TLSVerification`, by its subject alternative names alone (no
     /// common name, no partial wildcards: RFC 6125 §6.4); nil: no name was asked about, or no certificate presented.
     public var nameMatched: Bool?
+    /// What holding the server against TLSA records found; nil: there were none to hold it against. Independent of
+    /// `verification`, which is about trusted roots.
+    public var dane: DANEOutcome?
 
     /// Whether the presented leaf carries `name` (a host name or an IP address), by the same rules as `nameMatched`.
     public func leafMatches(name: String) -> Bool {
@@ -37,7 +40,8 @@ public struct PeerEvidence: Sendable, Equatable {
 public enum TLSVerification: Sendable, Equatable {
     /// The certificate never fails the handshake; chain and name are checked and the outcome is in the evidence.
     /// - name: the host name or IP address to look for in the leaf; nil: none.
-    case record(name: String?)
+    /// - dane: TLSA records to hold the server against; the outcome is in the evidence too.
+    case record(name: String?, dane: DANEReference? = nil)
     /// The handshake fails unless the chain is valid and the leaf carries this host name or IP address.
     case require(name: String)
 }

@@ -19,6 +19,8 @@ final class TLSConnection {
     /// What the verify callback saw.
     fileprivate var faults: [ChainFault] = []
     fileprivate var mustHold = false
+    /// Usable TLSA records; nil: none were given.
+    private var usableRecords: Int?
 
     /// - serverName: what a client asks for by SNI; IP addresses are not sent (RFC 6066 §3).
     init(context: TLSContext, serverName: String?, verification: TLSVerification) throws(TLSError) {
@@ -48,18 +50,27 @@ final class TLSConnection {
                     throw TLSError(.invalidConfiguration, "server name has not 1 to 255 octets")
                 }
             }
-            if case .require(let name) = verification {
-                mustHold = true
-                let parameters = SSL_get0_param(ssl)
-                if Certificate.isIPAddress(name) {
-                    X509_VERIFY_PARAM_set1_ip_asc(parameters, name)
-                } else {
-                    X509_VERIFY_PARAM_set_hostflags(parameters, Certificate.nameFlags)
-                    let host = Certificate.withoutTrailingDot(name)
-                    guard !host.isEmpty, X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count) == 1
-                    else { throw TLSError(.invalidConfiguration, "required name is empty") }
-                }
+            switch verification {
+            case .record(_, nil): break
+            case .record(_, let dane?): usableRecords = try TLSConnection.enableDANE(ssl, dane)
+            case .require(let name): try require(name)
             }
+        }
+    }
+
+    private func require(_ name: String) throws(TLSError) {
+        mustHold = true
+        let parameters = SSL_get0_param(ssl)
+        if Certificate.isIPAddress(name) {
+            guard X509_VERIFY_PARAM_set1_ip_asc(parameters, name) == 1 else {
+                throw .takingQueue(.invalidConfiguration)
+            }
+            return
+        }
+        X509_VERIFY_PARAM_set_hostflags(parameters, Certificate.nameFlags)
+        let host = Certificate.withoutTrailingDot(name)
+        guard !host.isEmpty, X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count) == 1 else {
+            throw TLSError(.invalidConfiguration, "required name is empty")
         }
     }
 
@@ -149,7 +160,7 @@ final class TLSConnection {
         let leaf = SSL_get0_peer_certificate(ssl)
         var name: String?
         switch verification {
-        case .record(let asked): name = asked
+        case .record(let asked, _): name = asked
         case .require(let required): name = required
         }
         var matched: Bool?
@@ -164,8 +175,22 @@ final class TLSConnection {
             serverName: text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)),
             alpn: applicationProtocol(),
             chain: presentedChain(leaf),
-            verification: leaf == nil ? .notPresented : ChainFault.verdict(faults),
-            nameMatched: matched)
+            verification: chainVerification(leaf),
+            nameMatched: matched,
+            dane: usableRecords.map {
+                $0 == 0 ? .noUsableRecords : TLSConnection.outcomeOfDANE(ssl, faults: faults)
+            })
+    }
+
+    private func chainVerification(_ leaf: OpaquePointer?) -> ChainVerification {
+        guard let leaf else { return .notPresented }
+        if usableRecords != nil {
+            // The handshake asked the TLSA records, or, without a usable one, asked for a name too.
+            return ChainFault.verdict(TLSConnection.verifyChain(ssl, leaf))
+        }
+        let result = Int32(truncatingIfNeeded: SSL_get_verify_result(ssl))
+        if faults.isEmpty, result != X509_V_OK { return .failed([ChainFault(code: result, depth: 0)]) }
+        return ChainFault.verdict(faults)
     }
 
     private func text(_ string: UnsafePointer<CChar>?) -> String? { string.map { String(cString: $0) } }
@@ -254,7 +279,7 @@ func recordFault(_ holds: Int32, _ store: OpaquePointer?) -> Int32 {
     else { return 0 }
     let connection = Unmanaged<TLSConnection>.fromOpaque(unretained).takeUnretainedValue()
     // A hostile chain has a bounded number of certificates, but each may have several faults.
-    if connection.faults.count < 64 {
+    if connection.faults.count < ChainFault.most {
         let fault = ChainFault(
             code: X509_STORE_CTX_get_error(store), depth: X509_STORE_CTX_get_error_depth(store))
         connection.faults.append(fault)

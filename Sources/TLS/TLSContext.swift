@@ -24,6 +24,9 @@ public final class TLSContext: Sendable {
         case file(String)
     }
 
+    /// OpenSSL's level 2: every key and digest of a chain has 112 bits of security.
+    static let chainSecurityLevel: Int32 = 2
+
     enum Role { case server, client }
 
     let role: Role
@@ -120,7 +123,8 @@ public final class TLSContext: Sendable {
             try context.trust(roots)
         }
         // The security level of the cipher list must not decide what is a weak chain.
-        X509_VERIFY_PARAM_set_auth_level(SSL_CTX_get0_param(context.pointer), 2)
+        X509_VERIFY_PARAM_set_auth_level(SSL_CTX_get0_param(context.pointer), chainSecurityLevel)
+        guard SSL_CTX_dane_enable(context.pointer) == 1 else { throw .takingQueue(.internal) }
         SSL_CTX_set_verify(context.pointer, SSL_VERIFY_PEER, recordFault)
         if !context.protocols.isEmpty {
             // Wire format of RFC 7301 §3.1: each name behind its length.

@@ -185,6 +185,19 @@ public final class TLSHandler: ChannelDuplexHandler {
         }
     }
 
+    /// On a channel that allows half-closure the end of input comes as an event.
+    public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? ChannelEvent, event == .inputClosed {
+            switch state {
+            case .handshaking: fail(context, TLSError(.closedInHandshake, "the connection ended"))
+            case .active: fail(context, TLSError(.truncated, ""))
+            case .closing: closeNow(context)
+            case .idle, .closed: break
+            }
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
     private func decrypt(_ context: ChannelHandlerContext, _ connection: TLSConnection) {
         var plaintext: ByteBuffer?
         while true {

@@ -93,7 +93,7 @@ struct CountedPieces: AsyncSequence, Sendable {
         script.stallsContentAfter = 200_000
         script.keepsContent = false
         let server = try await ScriptedSMTPServer.start(script)
-        let session = try await SessionBench.open(server, timeouts: SessionBench.quick)
+        let session = try await SessionBench.open(server, timeouts: SessionBench.impatient(\.contentBlock))
         let line = Array((String(repeating: "x", count: 998) + "\r\n").utf8)
         let pieces = CountedPieces(piece: Array(repeatElement(line, count: 64).joined()), limit: 10_000)
         let result = await session.send(streamed(pieces))
@@ -161,16 +161,21 @@ struct CountedPieces: AsyncSequence, Sendable {
     }
 
     @Test func eachStepHasItsTimeLimit() async throws {
-        let rows: [(step: ScriptedStep, named: String, fate: TransactionResult.Fate)] = [
-            (.mail, "envelope", .notAttempted), (.rcpt, "envelope", .notAttempted),
-            (.data, "DATA", .notAttempted),
-            (.dot, "final dot", .inDoubt),
-        ]
+        let rows:
+            [(
+                step: ScriptedStep, limit: WritableKeyPath<SessionTimeouts, Duration>, named: String,
+                fate: TransactionResult.Fate
+            )] = [
+                (.mail, \.envelope, "envelope", .notAttempted),
+                (.rcpt, \.envelope, "envelope", .notAttempted),
+                (.data, \.data, "DATA", .notAttempted),
+                (.dot, \.finalDot, "final dot", .inDoubt),
+            ]
         for row in rows {
             var script = SMTPScript()
             script.answers = [row.step: [.silence]]
             let server = try await ScriptedSMTPServer.start(script)
-            let session = try await SessionBench.open(server, timeouts: SessionBench.quick)
+            let session = try await SessionBench.open(server, timeouts: SessionBench.impatient(row.limit))
             let result = await session.send(SessionBench.transaction())
             #expect(result.failure?.code == .timeout)
             #expect(result.failure?.step == row.named)
@@ -182,7 +187,7 @@ struct CountedPieces: AsyncSequence, Sendable {
 
     @Test func waitingForLeaveIsNotTheHostsFault() async throws {
         let server = try await ScriptedSMTPServer.start()
-        let session = try await SessionBench.open(server, timeouts: SessionBench.quick)
+        let session = try await SessionBench.open(server, timeouts: SessionBench.impatient(\.contentBlock))
         let end = ContinuousClock.now + .milliseconds(500)
         let result = await session.send(SessionBench.transaction()) {
             do { try await eventually("leave") { ContinuousClock.now > end } } catch { return false }

@@ -45,7 +45,9 @@ import Testing
         var script = SMTPScript()
         script.answers = [step: [answer]]
         let server = try await ScriptedSMTPServer.start(script)
-        let failure = try await SessionBench.failure(server, timeouts: SessionBench.quick)
+        let limited: WritableKeyPath<SessionTimeouts, Duration> = step == .connect ? \.greeting : \.hello
+        let failure = try await SessionBench.failure(
+            server, timeouts: SessionBench.impatient(answer == .silence ? limited : nil))
         #expect(failure?.code == code)
         if case .reply(let text) = answer { #expect(failure?.reply?.text == text) }
         try await eventually("closed") { server.transcript.open == 0 }
@@ -69,7 +71,8 @@ import Testing
             if let answer = row.answer { script.answers = [.startTLS: [answer]] }
             let server = try await ScriptedSMTPServer.start(script)
             let failure = try await SessionBench.failure(
-                server, .required(client), timeouts: SessionBench.quick)
+                server, .required(client),
+                timeouts: SessionBench.impatient(row.answer == .silence ? \.hello : nil))
             #expect(failure?.code == row.code, "\(row)")
             try await eventually("closed") { server.transcript.open == 0 }
             let seen = server.transcript.inClear

@@ -213,9 +213,14 @@ public final class ScriptedSMTPServer: Sendable {
                 inContent = false
                 let ended = ScriptedMail(
                     mail: mail, recipients: recipients, content: content, isSecure: isSecure)
-                shared.note { $0.dots += 1 }
-                let accepted = act(context, .dot, "250 2.0.0 taken")
-                if accepted, !recipients.isEmpty { shared.note { $0.mails.append(ended) } }
+                let isMail = !recipients.isEmpty
+                // On record before the answer: a client that has heard it may look.
+                act(context, .dot, "250 2.0.0 taken") { [shared] accepted in
+                    shared.note {
+                        $0.dots += 1
+                        if accepted, isMail { $0.mails.append(ended) }
+                    }
+                }
                 content = []
                 recipients = []
                 return
@@ -277,28 +282,31 @@ public final class ScriptedSMTPServer: Sendable {
             }
         }
 
-        /// Does what the script says for `step`, or answers `ordinary`. True: the answer was 2yz or 3yz.
+        /// Does what the script says for `step`, or answers `ordinary`. True: the answer was 2yz or 3yz; `before` hears it
+        /// before the client does.
         @discardableResult private func act(
-            _ context: ChannelHandlerContext, _ step: ScriptedStep, _ ordinary: String
+            _ context: ChannelHandlerContext, _ step: ScriptedStep, _ ordinary: String,
+            before: (Bool) -> Void = { _ in }
         ) -> Bool {
-            switch shared.answer(step) ?? .reply(ordinary) {
-            case .reply(let text):
-                say(context, text)
-                return text.first == "2" || text.first == "3"
+            let answer = shared.answer(step) ?? .reply(ordinary)
+            let isPositive =
+                switch answer {
+                case .reply(let text), .raw(let text), .replyThenClose(let text):
+                    text.first == "2" || text.first == "3"
+                case .close, .silence: false
+                }
+            before(isPositive)
+            switch answer {
+            case .reply(let text): say(context, text)
             case .replyThenClose(let text):
                 say(context, text)
                 context.close(promise: nil)
-                return text.first == "2"
-            case .close:
-                cut(context)
-                return false
-            case .silence:
-                isSilent = true
-                return false
+            case .close: cut(context)
+            case .silence: isSilent = true
             case .raw(let text):
                 context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: text)), promise: nil)
-                return text.first == "2" || text.first == "3"
             }
+            return isPositive && context.channel.isActive
         }
 
         private func say(_ context: ChannelHandlerContext, _ text: String) {

@@ -152,7 +152,8 @@ import Testing
                 try $0.pipeline.syncOperations.addHandler(
                     TLSHandler(server: server, handshakeTimeout: .milliseconds(300)))
             }, client: { _ in })
-        try await pair.client.send(text)
+        // On a busy machine the limit may be over before the first byte.
+        try? await pair.client.send(text)
         try await eventually("end") { pair.serverRecord.contents.ended }
         #expect(pair.serverRecord.tlsErrors.count == 1)
         #expect(pair.serverRecord.contents.count == 0)

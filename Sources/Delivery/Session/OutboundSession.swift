@@ -163,6 +163,8 @@ public final class OutboundSession: Sendable {
     ) async -> SessionHandler.Step {
         await withCheckedContinuation { waiter in
             let handler = handler
+            // A task whose executor is the event loop itself needs no detour.
+            if channel.eventLoop.inEventLoop { return request(handler.value, waiter) }
             channel.eventLoop.execute { request(handler.value, waiter) }
         }
     }

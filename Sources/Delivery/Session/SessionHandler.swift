@@ -175,7 +175,8 @@ final class SessionHandler: ChannelInboundHandler {
         case .opportunistic(let given), .required(let given): tls = given
         }
         let handler = TLSHandler(
-            client: tls, serverName: target.serverName, verification: .record(name: target.serverName),
+            client: tls, serverName: target.serverName,
+            verification: .record(name: target.serverName, dane: target.dane),
             handshakeTimeout: TimeAmount(timeouts.handshake))
         do {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)

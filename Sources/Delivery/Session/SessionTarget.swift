@@ -28,12 +28,14 @@ public struct SessionTarget: Sendable {
     public var tls: SessionTLS
     /// The name asked for by SNI and looked for in the certificate (`PeerEvidence.nameMatched`); nil: none.
     public var serverName: String?
+    /// TLSA records to hold the host against (`PeerEvidence.dane`); nil: none.
+    public var dane: DANEReference?
 
     /// Says where to connect and how.
     public init(
         hostName: String, address: SocketAddress, sourceAddress: String? = nil, heloName: String,
         tls: SessionTLS,
-        serverName: String?
+        serverName: String?, dane: DANEReference? = nil
     ) {
         self.hostName = hostName
         self.address = address
@@ -41,6 +43,7 @@ public struct SessionTarget: Sendable {
         self.heloName = heloName
         self.tls = tls
         self.serverName = serverName
+        self.dane = dane
     }
 }
 
