@@ -145,7 +145,9 @@ struct NodeProcessTests {
         }
     }
 
-    @Test("an address in use is named; a database that is away is waited for, and the node is not ready")
+    @Test(
+        "an address in use is named; a database that is away is waited for; a crash leaves no trace of memory"
+    )
     func listenAndWait() async throws {
         let fixture = try await APIFixture.make()
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("api-\(UUID())")
@@ -174,6 +176,16 @@ struct NodeProcessTests {
         #expect(named, "\(second.text)")
         first.child.signal(SIGINT)
         #expect(await first.end() == 0)
+        // Law 4: a crash prints no registers and no memory.
+        let third = try await Node(settings)
+        #expect(
+            try await eventually { try Self.status("http://127.0.0.1:\(ports[1])/healthz") == 200 },
+            "\(third.text)")
+        third.child.signal(SIGSEGV)
+        let status = await third.child.waitForExit(within: .seconds(10))
+        #expect(status.map { $0 & 0x7F } == SIGSEGV)
+        #expect(status.map { $0 & 0x80 } == 0, "a core was written")
+        #expect(!third.text.contains("acktrace") && !third.text.contains("egisters"), "\(third.text)")
     }
 
     private static func status(_ url: String) throws -> Int {
