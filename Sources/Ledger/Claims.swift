@@ -94,7 +94,7 @@ public struct ClaimRequest: Sendable {
 extension WorkLedger {
     // Which deliveries are next? The recursive part walks from lane to lane of the index of ready ones, so that a lane with a
     // backlog of any length costs one step; the lateral part takes the oldest of each.
-    private static let claim = """
+    static let claim = """
         WITH RECURSIVE lane AS (
             (SELECT d.lane FROM ledger.delivery d WHERE d.state = 'ready' AND d.lane > $4 ORDER BY d.lane LIMIT 1)
             UNION ALL

@@ -71,12 +71,14 @@ import Testing
             }
             #expect(clean == .durable, "\(name)")
             try await server.set("synchronous_standby_names", to: "nobody")
-            try await eventually("the setting holds") {
-                try await connection.perform { try $0.query("SHOW synchronous_standby_names")[0].text(0) }
-                    == "nobody"
+            // Commits wait only once the checkpointer has read the setting too.
+            try await eventually("commits wait", within: .seconds(30)) {
+                try await observer.perform(deadline: .milliseconds(200)) {
+                    try $0.execute("CREATE TABLE IF NOT EXISTS probe (a int); INSERT INTO probe VALUES (1)")
+                } != .durable
             }
             async let outcome = connection.perform(deadline: .seconds(60)) { try commit($0) }
-            try await eventually("the commit waits for its quorum") {
+            try await eventually("the commit waits for its quorum", within: .seconds(30)) {
                 try await observer.perform {
                     try $0.query(
                         "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1", [.int4(pid)]
@@ -107,7 +109,7 @@ import Testing
                 try $0.transaction { try $0.execute("INSERT INTO t VALUES (2)") }
             }
         }
-        try await eventually("the commit waits for its quorum") {
+        try await eventually("the commit waits for its quorum", within: .seconds(30)) {
             try await observer.perform {
                 try $0.query(
                     "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1", [.int4(pid)]

@@ -132,7 +132,9 @@ func pipelineFails() async throws {
     _ = try await connection.perform {
         try $0.execute("CREATE TABLE t (a int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)")
     }
-    let insert: @Sendable (Int32) -> PostgresStatement = { PostgresStatement("INSERT INTO t VALUES ($1)", [.int4($0)]) }
+    let insert: @Sendable (Int32) -> PostgresStatement = {
+        PostgresStatement("INSERT INTO t VALUES ($1)", [.int4($0)])
+    }
     let table: [(name: String, steps: [PostgresStatement], step: Int?, state: String)] = [
         ("at execution", [insert(1), .init("SELECT 1 / $1", [.int4(0)]), insert(2)], 1, "22012"),
         ("at preparation", [insert(1), insert(2), .init("SELECT nothing"), insert(3)], 2, "42703"),

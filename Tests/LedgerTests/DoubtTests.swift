@@ -1,0 +1,143 @@
+// A group commit whose end nobody knows, and one that the leader alone has: neither is a 250, neither makes a double.
+
+import Foundation
+import Lab
+import Ledger
+import Postgres
+import Testing
+
+@Suite(.serialized) struct DoubtTests {
+    private func name(_ standby: String?, on shard: Shard) async throws {
+        try await shard.server.set("synchronous_standby_names", to: standby)
+        // Commits wait only once the checkpointer has read the setting too.
+        try await eventually("commits \(standby == nil ? "do not " : "")wait", within: .seconds(30)) {
+            let outcome = try await shard.owner.withConnection { connection in
+                try await connection.perform(deadline: .milliseconds(300)) {
+                    try $0.execute(
+                        "CREATE TABLE IF NOT EXISTS public.probe (a int); INSERT INTO public.probe VALUES (1)"
+                    )
+                }
+            }
+            return (outcome == .durable) == (standby == nil)
+        }
+    }
+
+    private func waiting(_ shard: Shard) async throws {
+        try await eventually("the batch waits for its quorum", within: .seconds(30)) {
+            try await shard.number(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'zegel_edge'"
+            ) == 1
+        }
+    }
+
+    private func batch(_ count: Int) -> IntakeBatch {
+        var batch = IntakeBatch()
+        batch.messages = (0..<count).map { _ in Mail.make(lanes: ["a.test", "b.test"], tag: Mail.tag()) }
+        batch.batchKeys = [
+            BatchKeyRow(
+                id: Mail.id(), tenant: "demo", purpose: "content", epoch: 1, createdAt: Date(), wrapped: [1])
+        ]
+        return batch
+    }
+
+    @Test(
+        "The server dies between commit and answer: in doubt; the same ids again make it sure, and nothing twice"
+    )
+    func killedBetween() async throws {
+        let server = try await TemporaryPostgres.start()
+        let shard = try await Shard.make(on: server)
+        let batch = batch(5)
+        try await name("nobody", on: shard)
+        async let outcome = shard.intake.commit(batch)
+        try await waiting(shard)
+        try await server.killImmediate()
+        guard case .inDoubt(let error) = await outcome else {
+            Issue.record("not in doubt: \(await outcome)")
+            return
+        }
+        #expect(error.isTransient)
+        try await server.restart()
+        try await name(nil, on: shard)
+        // It did happen here: the server had it on disk. Again, twice: one of each.
+        for _ in 0..<2 {
+            guard case .durable = await shard.intake.resubmit(batch) else {
+                Issue.record("not durable")
+                return
+            }
+        }
+        let counts = [
+            "ledger.message": 5, "ledger.delivery": 10, "ledger.recipient": 10, "ledger.event": 10,
+            "ledger.content": 5,
+            "ledger.replay": 5, "ledger.batch_key": 1,
+        ]
+        for (table, count) in counts {
+            #expect(try await shard.number("SELECT count(*) FROM \(table)") == count, "\(table)")
+        }
+        // One that never reached the server is written by the resubmission.
+        let lost = self.batch(2)
+        guard case .durable = await shard.intake.resubmit(lost) else {
+            Issue.record("not durable")
+            return
+        }
+        #expect(try await shard.intake.known(lost.messages.map(\.id)).count == 2)
+        try await server.stop()
+    }
+
+    @Test(
+        "A commit whose quorum wait is cancelled is not durable; it can be withdrawn, or made sure once peers are back"
+    )
+    func warned() async throws {
+        let server = try await TemporaryPostgres.start()
+        let shard = try await Shard.make(on: server)
+        let (first, second) = (batch(2), batch(2))
+        try await name("nobody", on: shard)
+        for batch in [first, second] {
+            async let outcome = shard.intake.commit(batch)
+            try await waiting(shard)
+            _ = try await shard.rows(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'zegel_edge'"
+            )
+            guard case .notDurable(let warning) = await outcome else {
+                Issue.record("taken for durable")
+                return
+            }
+            #expect(warning.contains("01000"))
+        }
+        // A claim whose quorum does not answer is none.
+        let quiet = PostgresPool(
+            configuration: PostgresConfiguration(server.dsn(database: shard.database, user: "zegel_worker")),
+            limit: 2,
+            waitLimit: .seconds(30))
+        async let claim = {
+            do {
+                try await WorkLedger(shard: "a", pool: quiet)
+                    .register(worker: UUID(), name: "w", region: "a", lease: .seconds(60))
+                return false
+            } catch is NotDurable { return true }
+        }()
+        try await eventually("the worker waits", within: .seconds(30)) {
+            try await shard.number(
+                "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'zegel_worker'"
+            )
+                > 0
+        }
+        #expect(try await claim)
+
+        try await name(nil, on: shard)
+        #expect(try await shard.intake.withdraw(first.messages.map(\.id)).count == 2)
+        guard case .durable = await shard.intake.resubmit(second) else {
+            Issue.record("not durable")
+            return
+        }
+        let standing = try await shard.intake.known((first.messages + second.messages).map(\.id))
+        #expect(standing == Set(second.messages.map(\.id)))
+
+        // Several regions, and nobody named: a plain success is not enough.
+        let strict = IntakeLedger(shard: "a", pool: shard.edge, demandsQuorum: true)
+        guard case .notDurable = await strict.commit(batch(1)) else {
+            Issue.record("taken for durable")
+            return
+        }
+        try await server.stop()
+    }
+}
