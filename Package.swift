@@ -162,7 +162,7 @@ let package = Package(
         .testTarget(
             name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], exclude: ["Vectors"],
             swiftSettings: strict),
-        .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Lab"], swiftSettings: strict),
+        .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy", "Lab"], swiftSettings: strict),
         .testTarget(

@@ -56,11 +56,17 @@ extension WorkLedger {
 
     // MARK: Reclaim
 
-    // Of workers whose lease ended: what had no final dot is free at once; what had one, after the final-dot timeout, and then
-    // it is in doubt: sent again (marked) or held, as its tenant chose.
+    // Whose lease ended? Locked by a statement of its own: a registration that was quicker has committed by then, and only a
+    // later snapshot sees its dots.
+    private static let lapsed = """
+        SELECT w.id FROM ledger.worker_heartbeat w WHERE w.lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+        """
+
+    // Of those workers: what had no final dot is free at once; what had one, after the final-dot timeout, and then it is in
+    // doubt: sent again (marked) or held, as its tenant chose.
     private static let reclaim = """
         WITH gone AS MATERIALIZED (
-            SELECT w.id FROM ledger.worker_heartbeat w WHERE w.lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+            SELECT id FROM unnest($2::uuid[]) AS g (id)
         ), dot AS MATERIALIZED (
             SELECT x.m, x.n, x.f, x.at FROM gone JOIN ledger.dot_in_flight i ON i.worker = gone.id
             CROSS JOIN LATERAL unnest(i.message_ids, i.nos, i.fences, i.registered_at) AS x (m, n, f, at)
@@ -99,13 +105,24 @@ extension WorkLedger {
     /// Frees what dead workers had claimed. Any worker may call it, every few seconds.
     /// - Returns: how many became free, and how many of a registered final dot are in doubt.
     public func reclaim(finalDotTimeout: Duration) async throws -> (freed: Int, inDoubt: Int) {
-        let rows = try await committed([
-            PostgresStatement(Self.reclaim, [.double(finalDotTimeout.inSeconds)]),
-            PostgresStatement(Self.forgetWorkers),
-            PostgresStatement(Self.forgetDots),
-        ])
-        guard let row = rows[0].first else { return (0, 0) }
-        return (Int(try row.int4(0)), Int(try row.int4(1)))
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                let (counts, outcome) = try session.transaction { session in
+                    let gone = try session.query(Self.lapsed).map { try $0.uuid(0) }
+                    guard !gone.isEmpty else { return (0, 0) }
+                    let rows = try session.pipeline([
+                        PostgresStatement(
+                            Self.reclaim, [.double(finalDotTimeout.inSeconds), .uuidArray(gone)]),
+                        PostgresStatement(Self.forgetWorkers),
+                        PostgresStatement(Self.forgetDots),
+                    ])
+                    guard let row = rows[0].first else { return (0, 0) }
+                    return (Int(try row.int4(0)), Int(try row.int4(1)))
+                }
+                if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
+                return counts
+            }
+        }
     }
 
     // MARK: Retries

@@ -37,6 +37,9 @@ public struct Maintenance: Sendable {
                 func count(_ sql: String, _ parameters: [PostgresValue] = []) throws -> Int {
                     Int(try session.query(sql, parameters).first?.int4(0) ?? 0)
                 }
+                // Two rounds at once would make the same partition. "ZEGEM": not the migrator's lock.
+                try session.execute("SELECT pg_advisory_lock(x'5a4547454d'::bigint)")
+                defer { _ = try? session.execute("SELECT pg_advisory_unlock(x'5a4547454d'::bigint)") }
                 try session.execute("UPDATE control.version SET heartbeat_at = clock_timestamp()")
                 return MaintenanceReport(
                     partitionsMade: try count(

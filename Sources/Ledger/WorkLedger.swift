@@ -26,8 +26,11 @@ public struct WorkLedger: Sendable {
     func committed(_ statements: [PostgresStatement]) async throws -> [PostgresRows] {
         try await pool.withConnection { connection in
             try await connection.perform { session in
-                let (rows, outcome) = try session.transaction { session in try session.pipeline(statements) }
-                if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
+                // A pipeline outside a transaction block is one transaction; a warning on its commit comes with the last rows.
+                let rows = try session.pipeline(statements)
+                if case .warned(let warning) = rows.last?.commitOutcome {
+                    throw NotDurable(description: warning)
+                }
                 return rows
             }
         }

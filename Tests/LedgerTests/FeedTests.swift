@@ -140,7 +140,7 @@ import Testing
     func incarnations() async throws {
         let shard = try await Shard.make()
         let first = try await shard.intake.currentIncarnation()
-        try await shard.accept((0..<5).map { _ in Mail.make() })
+        for _ in 0..<5 { try await shard.accept([Mail.make()]) }
         let all = try await settled(shard, count: 5)
         #expect(all.allSatisfy { $0.position.incarnation == first })
         let last = try #require(all.last).position

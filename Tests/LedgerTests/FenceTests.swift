@@ -240,7 +240,7 @@ import Testing
                 (0..<100).map { _ in Mail.make(lanes: ["lane\(Int.random(in: 0..<9, using: &random)).test"]) }
             )
         }
-        let sent = Mutex<[UUID: Int]>([:])
+        let sent = Tally()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<4 {
                 let seed = random.next()
@@ -248,7 +248,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        let counts = sent.withLock { $0 }
+        let counts = sent.counts.withLock { $0 }
         #expect(counts.count == total && counts.values.allSatisfy { $0 == 1 })
         #expect(try await shard.number("SELECT count(*) FROM ledger.event WHERE kind = 'delivered'") == total)
         #expect(
@@ -258,8 +258,13 @@ import Testing
         await shard.close()
     }
 
+    /// Final dots by message.
+    private final class Tally: Sendable {
+        let counts = Mutex<[UUID: Int]>([:])
+    }
+
     /// Claims, sometimes sleeps past its lease before the dot or after, and completes whatever it sent.
-    private static func work(_ shard: Shard, _ seed: SplitMix, _ sent: borrowing Mutex<[UUID: Int]>)
+    private static func work(_ shard: Shard, _ seed: SplitMix, _ sent: Tally)
         async throws
     {
         var random = seed
@@ -278,7 +283,7 @@ import Testing
             }
             if Int.random(in: 0..<5, using: &random) == 0 { try await Task.sleep(for: .milliseconds(200)) }
             let may = try await shard.work.registerDots(worker: worker, claims.map(\.reference), inFlight: [])
-            sent.withLock { for reference in may { $0[reference.message, default: 0] += 1 } }
+            sent.counts.withLock { for reference in may { $0[reference.message, default: 0] += 1 } }
             if Int.random(in: 0..<5, using: &random) == 0 { try await Task.sleep(for: .milliseconds(200)) }
             let results = try await shard.work.complete(
                 claims.filter { may.contains($0.reference) }.map { Mail.completion($0) })
@@ -297,18 +302,16 @@ import Testing
             let worker = try await shard.newWorker()
             let claims = try await shard.work.claim(worker: worker, Self.all).shuffled(using: &random)
             let states: [EndedRecipient.State] = [.delivered, .bounced, .refused]
-            try await withThrowingTaskGroup(of: Void.self) { group in
+            let results = try await withThrowingTaskGroup(of: [CompletionResult].self) { group in
                 for (claim, state) in zip(claims, states) {
                     group.addTask {
                         let kind = EventKind(rawValue: state.rawValue)
-                        #expect(
-                            try await shard.work.complete([Mail.completion(claim, state, kind: kind)]) == [
-                                .recorded
-                            ])
+                        return try await shard.work.complete([Mail.completion(claim, state, kind: kind)])
                     }
                 }
-                try await group.waitForAll()
+                return try await group.reduce(into: []) { $0 += $1 }
             }
+            #expect(results == [.recorded, .recorded, .recorded])
             let row = try await shard.rows(
                 """
                 SELECT m.open_deliveries, m.wrapped_message_key IS NULL, m.shredded_at IS NOT NULL,
