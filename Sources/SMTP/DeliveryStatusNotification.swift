@@ -39,6 +39,8 @@ public struct DeliveryStatusNotification: Sendable {
         public var status: EnhancedStatusCode
         /// Why, in words that a help desk can read out.
         public var explanation: BilingualText
+        /// Why, by name (RFC 8460 §4.3 and our own): what a help desk looks up.
+        public var reasonCode: String?
         /// The host that decided; nil when none was reached.
         public var remoteHost: String?
         /// The reply of that host, without its line ends; nil when none came.
@@ -52,7 +54,8 @@ public struct DeliveryStatusNotification: Sendable {
         public init(
             address: String, originalRecipient: OriginalRecipient? = nil, action: Action,
             status: EnhancedStatusCode,
-            explanation: BilingualText, remoteHost: String? = nil, diagnostic: String? = nil,
+            explanation: BilingualText, reasonCode: String? = nil, remoteHost: String? = nil,
+            diagnostic: String? = nil,
             lastAttempt: Date? = nil, willRetryUntil: Date? = nil
         ) {
             self.address = address
@@ -60,6 +63,7 @@ public struct DeliveryStatusNotification: Sendable {
             self.action = action
             self.status = status
             self.explanation = explanation
+            self.reasonCode = reasonCode
             self.remoteHost = remoteHost
             self.diagnostic = diagnostic
             self.lastAttempt = lastAttempt
@@ -164,7 +168,12 @@ public struct DeliveryStatusNotification: Sendable {
         out.field("Action", recipient.action.rawValue)
         out.field("Status", recipient.status.description)
         if let host = recipient.remoteHost { out.field("Remote-MTA", "dns; \(host)") }
-        if let diagnostic = recipient.diagnostic { out.field("Diagnostic-Code", "smtp; \(diagnostic)") }
+        if let diagnostic = recipient.diagnostic {
+            out.field("Diagnostic-Code", "smtp; \(diagnostic)")
+        } else if let reason = recipient.reasonCode {
+            // Our own decision, not a reply: a diagnostic type of our own (RFC 3464 §2.3.6).
+            out.field("Diagnostic-Code", "x-zegel; \(reason)")
+        }
         if let date = recipient.lastAttempt { out.field("Last-Attempt-Date", InternetDate.format(date)) }
         if let date = recipient.willRetryUntil { out.field("Will-Retry-Until", InternetDate.format(date)) }
     }
@@ -186,6 +195,10 @@ public struct DeliveryStatusNotification: Sendable {
             lines.append("NL: \(recipient.explanation.dutch)")
             lines.append("")
             lines.append("EN: \(recipient.explanation.english)")
+            if let reason = recipient.reasonCode {
+                lines.append("")
+                lines.append("Reden / Reason: \(reason)")
+            }
             if let diagnostic = recipient.diagnostic {
                 let host = recipient.remoteHost ?? "?"
                 lines.append("")

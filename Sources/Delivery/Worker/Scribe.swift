@@ -102,7 +102,9 @@ struct Scribe: Sendable {
                 DeliveryStatusNotification.Recipient(
                     address: report.recipient.envelope.address.description,
                     originalRecipient: report.recipient.envelope.originalRecipient, action: report.action,
-                    status: report.status, explanation: report.explanation, remoteHost: report.host,
+                    status: report.status, explanation: report.explanation,
+                    reasonCode: report.reason.rawValue,
+                    remoteHost: report.host,
                     diagnostic: report.diagnostic, lastAttempt: now, willRetryUntil: report.willRetryUntil)
             }, originalHeader: header
         ).encoded(date: now, identifier: id)
