@@ -1,7 +1,6 @@
 // Checks passwords against SCRAM-SHA-256 verifiers (RFC 5802, RFC 7677), off the event loops.
 
 import Crypto
-import CryptoExtras
 import Foundation
 import Ledger
 import NIOConcurrencyHelpers
@@ -81,7 +80,7 @@ final class Authenticator: Sendable {
                 return .refused
             }
             let derived = Self.storedKey(
-                password, salt: credential.salt, iterations: Int(credential.iterations))
+                password, salt: credential.salt, iterations: credential.iterations)
             guard let derived, Self.areEqual(derived, credential.storedKey) else { return .refused }
             if let mark { self.remember(mark) }
             return .accepted(Identity(credential))
@@ -114,15 +113,8 @@ final class Authenticator: Sendable {
         return Array(mac.finalize())
     }
 
-    /// StoredKey := H(HMAC(Hi(password, salt, i), "Client Key")) (RFC 5802 §3).
-    static func storedKey(_ password: [UInt8], salt: [UInt8], iterations: Int) -> [UInt8]? {
-        guard
-            let salted = try? KDF.Insecure.PBKDF2.deriveKey(
-                from: password, salt: salt, using: .sha256, outputByteCount: 32,
-                unsafeUncheckedRounds: iterations)
-        else { return nil }
-        let clientKey = HMAC<SHA256>.authenticationCode(for: Array("Client Key".utf8), using: salted)
-        return clientKey.withUnsafeBytes { Array(SHA256.hash(data: $0)) }
+    private static func storedKey(_ password: [UInt8], salt: [UInt8], iterations: Int32) -> [UInt8]? {
+        try? CredentialRow.keys(password: password, salt: salt, iterations: iterations).stored
     }
 
     private static func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
