@@ -19,6 +19,23 @@ struct Curl {
         try Data(api.rootPEM).write(to: URL(fileURLWithPath: authority))
     }
 
+    /// What commands print that find URL, authority and key in their environment.
+    func shell(_ commands: String, key: String) throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        process.arguments = ["30", "sh", "-e", "-c", commands]
+        process.environment = [
+            "PATH": ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin", "ZEGEL_CA": authority,
+            "ZEGEL_KEY": key, "ZEGEL_URL": "https://localhost:\(port)",
+        ]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return text
+    }
+
     func get(_ path: String, key: String?) throws -> Answer {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
