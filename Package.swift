@@ -166,8 +166,11 @@ let package = Package(
         .testTarget(
             name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy", "Lab"], swiftSettings: strict),
         .testTarget(
-            name: "EdgeTests", dependencies: embedded + ["Edge", "Ledger", "Postgres", "Lab"],
-            swiftSettings: strict),
+            name: "EdgeTests",
+            dependencies: embedded + [
+                "Edge", "Ledger", "Postgres", "SMTP", "Sealing", "Settings", "Observability", "TLS", "Lab", crypto,
+                logging, lifecycle,
+            ], swiftSettings: strict),
         .testTarget(
             name: "DeliveryTests", dependencies: embedded + ["Delivery", "Lab"], swiftSettings: strict),
         .testTarget(name: "APITests", dependencies: ["API", "Lab"], swiftSettings: strict),

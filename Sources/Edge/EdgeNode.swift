@@ -53,7 +53,8 @@ public struct EdgeNode: Sendable {
 
         // One shard takes a message wholly; with several, each gets a committer and a sealer of its own.
         let shard = databases.shards[0]
-        let ledger = IntakeLedger(shard: shard.name, pool: Self.pool(shard.dsn, context, limit: 4))
+        let pool = Self.pool(shard.dsn, context, limit: 4)
+        let ledger = IntakeLedger(shard: shard.name, pool: pool)
         let ready = ReadyNotifier(ledger: ledger, logger: logger)
         var limits = GroupCommit<IntakeTicket>.Limits()
         limits.batchBytes = settings.batchBytes.bytes
@@ -86,7 +87,8 @@ public struct EdgeNode: Sendable {
         let watch = ControlWatch(
             ledger: control, view: view, keys: keys, readiness: readiness, metrics: metrics, logger: logger)
         services = [
-            watch, LedgerProbe(ledger: ledger, readiness: readiness, logger: logger), ready, committer,
+            watch, LedgerProbe(ledger: ledger, pool: pool, readiness: readiness, logger: logger), ready,
+            committer,
             server,
         ]
     }
@@ -104,19 +106,24 @@ public struct EdgeNode: Sendable {
     }
 }
 
-/// Says whether the ledger answers while no mail comes: a node must not stay unready because nobody sends.
+/// Refuses a schema that this program does not know, and says whether the ledger answers while no mail comes: a node must not
+/// stay unready because nobody sends.
 private struct LedgerProbe: Service, CustomStringConvertible {
     let ledger: IntakeLedger
+    let pool: PostgresPool
     let readiness: Readiness
     let logger: Logger
 
     var description: String { "ledger probe \(ledger.shard)" }
 
     func run() async throws {
-        await cancelWhenGracefulShutdown {
+        try await cancelWhenGracefulShutdown {
             var incarnation: UUID?
             while !Task.isCancelled {
                 do {
+                    if incarnation == nil {
+                        try await pool.withConnection { try await Migrator().verify($0) }
+                    }
                     let now = try await ledger.currentIncarnation()
                     if incarnation != now {
                         logger.info(
@@ -125,6 +132,8 @@ private struct LedgerProbe: Service, CustomStringConvertible {
                     }
                     incarnation = now
                     readiness.hold("ledger")
+                } catch let error as SchemaError {
+                    throw error
                 } catch {
                     readiness.fail("ledger", "the shard's leader does not answer")
                     logger.debug("ledger probe failed", metadata: ["error": "\(error)"])

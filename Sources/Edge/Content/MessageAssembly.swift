@@ -11,7 +11,7 @@ import Sealing
 
 /// The message at hand. Lives on one event loop.
 final class MessageAssembly {
-    /// Sealed frames that are held before they are uploaded: messages up to about 256 KiB need no upload.
+    /// Sealed frames of which one upload is made; a message of no more than one frame beyond them needs none.
     static let framesHeld = 4
     /// Received headers from which on a message counts as looping (RFC 5321 §6.3).
     static let maximumHops = 100
@@ -87,7 +87,7 @@ final class MessageAssembly {
             return nil
         }
         if let failure { throw failure }
-        return held.count >= Self.framesHeld && (uploadedFrames > 0 || buffer.isFull) ? takeUpload() : nil
+        return held.count >= Self.framesHeld + (uploadedFrames > 0 ? 0 : 1) ? takeUpload() : nil
     }
 
     /// Seals what is left.
