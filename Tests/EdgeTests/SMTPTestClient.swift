@@ -101,10 +101,11 @@ final class SMTPTestClient: Sendable {
     func close() async throws { try? await channel.close() }
 }
 
-/// The id in `250 2.6.0 <id> queued`.
+/// The id in `250 2.6.0 <id> queued`, where `<id>` stands for the id itself.
 func queuedID(_ reply: String) throws -> UUID {
-    guard reply.hasPrefix("250 2.6.0 <"), reply.hasSuffix("> queued\r\n"),
-        let id = UUID(uuidString: String(reply.dropFirst(11).dropLast(9)))
+    let words = reply.split(whereSeparator: \.isWhitespace)
+    guard words.count == 4, words[..<2] == ["250", "2.6.0"], words[3] == "queued",
+        let id = UUID(uuidString: String(words[2]))
     else { throw LabError("not queued: \(reply)") }
     return id
 }
