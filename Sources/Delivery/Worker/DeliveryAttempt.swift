@@ -290,8 +290,13 @@ struct DeliveryAttempt {
         var failure: (SessionFailure, String)?
         var judged: HostSite?
         var capability: (CapabilityProblem, HostSite)?
+        let refusing = Set(result.assessed.filter { $0.verdict.outcome == .refuse }.map(\.host))
         for obstacle in obstacles {
             switch obstacle {
+            // An address that cannot be reached tells nothing new of a host that was refused at another: without IPv6 here
+            // every host with both families would else be deferred until the message expires.
+            case .failure(let error, let host) where error.isBeforeGreeting && refusing.contains(host):
+                continue
             case .failure(let error, let host): failure = (error, host)
             case .judged(let site):
                 if judged == nil || judged?.verdict.outcome == .refuse { judged = site }
@@ -332,6 +337,11 @@ struct DeliveryAttempt {
 }
 
 extension SessionFailure {
+    /// Whether there was no connection at all.
+    fileprivate var isBeforeGreeting: Bool {
+        code == .connectionRefused || code == .connectTimeout || code == .unreachable
+    }
+
     /// The reason of a deferral.
     var reason: ReasonCode {
         switch code {

@@ -165,7 +165,8 @@ final class WorkerLab: Sendable {
     /// A worker with static routes to hosts on loopback.
     /// - Parameter pool: role `zegel_worker`, unless a test brings its own.
     func worker(
-        name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = []
+        name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = [],
+        resolver: any DNSResolving = NoNames()
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
             separator: ",")
@@ -189,7 +190,7 @@ final class WorkerLab: Sendable {
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
                 group: MultiThreadedEventLoopGroup.singleton,
                 tls: try TLSContext.client(trust: .pem(authority.rootPEM)),
-                router: Router(resolver: NoNames(), staticRoutes: delivery.routes), control: control,
+                router: Router(resolver: resolver, staticRoutes: delivery.routes), control: control,
                 sealer: sealer,
                 keys: BatchKeyOpener(service: keys, region: "a"),
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,

@@ -1,0 +1,53 @@
+// A host with several addresses, and a domain with several hosts: what one of them says of the whole.
+
+import DNS
+import Foundation
+import Lab
+import TLS
+import Testing
+
+@testable import Delivery
+
+@Suite(.timeLimit(.minutes(2))) struct SeveralAddressesTests {
+    /// `peer.test` has the hosts that `mx` names; each listens, if at all, on 127.0.0.1 and on no IPv6 address.
+    private func end(
+        _ lab: WorkerLab, _ host: ScriptedSMTPServer, mx: DNSTable.Entry, aaaa: DNSTable.Entry
+    ) async throws -> SeenEvent? {
+        let table = DNSTable([
+            "peer.test MX": mx, "mx.peer.test A": .addresses("127.0.0.1"), "mx.peer.test AAAA": aaaa,
+            "away.peer.test A": .addresses("127.0.0.99"),
+        ])
+        _ = try await lab.accept(from: nil, to: ["r@peer.test"])
+        let port = try #require(host.address.port)
+        let worker = try await lab.worker(routes: [:], settings: ["delivery.port=\(port)"], resolver: table)
+        let events = try await lab.working([worker]) {
+            try await lab.events { $0.contains { ["refused", "deferred", "delivered"].contains($0.kind) } }
+        }
+        return events.first { ["refused", "deferred", "delivered"].contains($0.kind) }
+    }
+
+    @Test("A host refused at one address and not reached at another is refused, not deferred")
+    func refusedAndUnreachable() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("peer.test") { $0.tls = nil }
+        let event = try await end(lab, host, mx: .mx("10 mx.peer.test"), aaaa: .addresses("::1"))
+        #expect(event?.kind == "refused" && event?.reason == "starttls-not-supported")
+    }
+
+    @Test("A family that is broken does not stop a delivery over the other")
+    func oneFamilyBroken() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("mx.peer.test")
+        let event = try await end(lab, host, mx: .mx("10 mx.peer.test"), aaaa: .addresses("::1"))
+        #expect(event?.kind == "delivered" && event?.reason == "tls-authenticated")
+    }
+
+    @Test("One host refused and another not reached: the other may be good enough later")
+    func anotherHostAway() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("peer.test") { $0.tls = nil }
+        let event = try await end(
+            lab, host, mx: .mx("10 mx.peer.test", "20 away.peer.test"), aaaa: .nodata())
+        #expect(event?.kind == "deferred" && event?.reason == "connection-refused")
+    }
+}
