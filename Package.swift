@@ -107,7 +107,7 @@ let package = Package(
         .target(
             name: "Delivery",
             dependencies: nio + [
-                "TLS", "SMTP", "DNS", "Settings", "Observability", "Policy", "Sealing", "Ledger",
+                "TLS", "Postgres", "SMTP", "DNS", "Settings", "Observability", "Policy", "Sealing", "Ledger",
                 "SmartTLS", logging, metrics, lifecycle,
             ], swiftSettings: strict),
         .target(
@@ -162,7 +162,8 @@ let package = Package(
         .testTarget(
             name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], exclude: ["Vectors"],
             swiftSettings: strict),
-        .testTarget(name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
+        .testTarget(
+            name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy", "Lab"], swiftSettings: strict),
         .testTarget(

@@ -267,7 +267,7 @@ final class WorkerLab: Sendable {
 
     /// Changes rows behind everybody's back.
     func tamper(_ sql: String) async throws {
-        try await admin.withConnection { connection in
+        _ = try await admin.withConnection { connection in
             try await connection.perform { session in try session.execute(sql) }
         }
     }
