@@ -95,7 +95,7 @@ with folder() as path:
         settings = ["dns.forwarders=127.0.0.1@5398", f"delivery.port={PORT}", f"delivery.trust_roots={authority.pem}",
                     "delivery.retry=1s", "edge.max_message_size=100MB"]
         with Cluster(path, settings) as z:
-            report.on_failure = z.last_logs
+            report.on_failure = lambda: (z.last_logs(), print(open(f"{path}/postfix/log").read()[-3000:]))
 
             def big(number):
                 line = b"%069d.\r\n" % 0

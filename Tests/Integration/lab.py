@@ -94,9 +94,9 @@ class Authority:
     def _write(self, path, certificate, key=None):
         from cryptography.hazmat.primitives import serialization as s
         with open(path, "wb") as f:
-            f.write(certificate.public_bytes(s.Encoding.PEM))
-            if key:
+            if key:  # first: Postfix wants it so
                 f.write(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+            f.write(certificate.public_bytes(s.Encoding.PEM))
 
     def leaf(self, name, fault=None):
         """A server context: fault is None, self-signed, expired, not-yet-valid or wrong-name."""

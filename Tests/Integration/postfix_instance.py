@@ -39,7 +39,7 @@ class Postfix:
             "compatibility_level": "3.6", "queue_directory": queue, "data_directory": data,
             "maillog_file": os.path.join(path, "log"), "maillog_file_prefixes": path, "myhostname": "postfix.lab.test",
             "mydestination": "", "mynetworks": "127.0.0.0/8", "inet_interfaces": "loopback-only", "inet_protocols": "ipv4",
-            "alias_maps": "", "local_recipient_maps": "", "biff": "no", "smtputf8_enable": "yes",
+            "alias_maps": "", "local_recipient_maps": "", "biff": "no", "notify_classes": "", "local_header_rewrite_clients": "", "smtputf8_enable": "yes",
             "message_size_limit": "200000000", "mailbox_size_limit": "0", "virtual_mailbox_limit": "0",
             "default_process_limit": "200", "in_flow_delay": "0", "smtpd_client_connection_count_limit": "0",
             "smtpd_peername_lookup": "no", "disable_dns_lookups": "yes", "smtpd_relay_restrictions": "permit_mynetworks, reject",
