@@ -28,6 +28,13 @@ int zegel_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0
 
 int zegel_overwrite_freed_memory(int byte) { return mallopt(M_PERTURB, byte); }
 
+int zegel_return_large_blocks(void) {
+    /* A fixed threshold: else glibc raises it with the first large block freed, and keeps what follows. */
+    if (mallopt(M_MMAP_THRESHOLD, 512 * 1024) != 1) return 0;
+    if (mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024) != 1) return 0;
+    return mallopt(M_ARENA_MAX, 4);
+}
+
 int zegel_peer_credentials(int fd, struct zegel_peer *peer) {
     struct { int pid; unsigned int uid; unsigned int gid; } raw;
     socklen_t length = sizeof(raw);

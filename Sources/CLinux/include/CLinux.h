@@ -13,6 +13,9 @@ int zegel_die_with_parent(int signal);
 /* glibc overwrites every freed block with this byte. */
 int zegel_overwrite_freed_memory(int byte);
 
+/* Large blocks go back to the kernel when they are freed, and few arenas keep small ones; 1 on success. */
+int zegel_return_large_blocks(void);
+
 /* SO_PEERCRED of a connected Unix socket; 0 on success. */
 struct zegel_peer { int pid; unsigned int uid; unsigned int gid; };
 int zegel_peer_credentials(int fd, struct zegel_peer *peer);
