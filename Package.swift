@@ -169,7 +169,8 @@ let package = Package(
         .testTarget(
             name: "EdgeTests",
             dependencies: embedded + [
-                "Edge", "Ledger", "Postgres", "SMTP", "Sealing", "Settings", "Observability", "TLS", "Lab", crypto,
+                "Edge", "Ledger", "Postgres", "SMTP", "Sealing", "Settings", "Observability", "TLS", "Lab",
+                crypto,
                 logging, lifecycle,
             ], swiftSettings: strict),
         .testTarget(
