@@ -159,6 +159,20 @@ extension WorkLedger {
         }
     }
 
+    /// What the ledger says that a worker has claimed: for one that does not know whether its last claim or release committed.
+    public func claims(of worker: UUID) async throws -> [DeliveryReference] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                try session.query(
+                    "SELECT message_id, no, fence FROM ledger.delivery WHERE worker = $1 AND state = 'claimed'",
+                    [.uuid(worker)]
+                ).map {
+                    DeliveryReference(message: try $0.uuid(0), number: try $0.int4(1), fence: try $0.int8(2))
+                }
+            }
+        }
+    }
+
     /// The frames of whole messages, in order. For small ones: the caller bounds the sum of their sizes.
     public func content(of messages: [UUID]) async throws -> [UUID: [[UInt8]]] {
         try await pool.withConnection { connection in

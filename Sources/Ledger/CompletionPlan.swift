@@ -37,10 +37,16 @@ struct CompletionPlan {
     /// - Parameters:
     ///   - current: deliveries that exist.
     ///   - endedBefore: recipients named in the completions that are not open any more, with their state.
+    ///   - repeated: completions that an earlier commit has recorded already: nothing changes.
     init(
-        _ completions: [Completion], current: [Key: Current], endedBefore: [Key: String]
+        _ completions: [Completion], current: [Key: Current], endedBefore: [Key: String],
+        repeated: Set<DeliveryReference> = []
     ) {
         for completion in completions {
+            if repeated.contains(completion.reference) {
+                results.append(.recorded)
+                continue
+            }
             let key = Key(message: completion.reference.message, number: completion.reference.number)
             shreddedEvents[key.message] = (completion.shreddedEventID, completion.tenant)
             if let row = current[key], row.isClaimed, row.fence == completion.reference.fence {

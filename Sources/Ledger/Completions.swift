@@ -88,7 +88,34 @@ extension WorkLedger {
                 current[key]?.openRecipients = Int(try row.int4(3))
             }
         }
-        return CompletionPlan(completions, current: current, endedBefore: endedBefore)
+        return CompletionPlan(
+            completions, current: current, endedBefore: endedBefore,
+            repeated: try repeated(completions, current, session))
+    }
+
+    // Which of these events are there already?
+    private static let knownEvents = """
+        SELECT e.id FROM unnest($1::uuid[], $2::uuid[]) AS a (m, i)
+        JOIN ledger.event e ON e.message_id = a.m AND e.id = a.i
+        """
+
+    /// Of the completions whose claim is gone: those that an earlier commit, whose answer never came, has recorded.
+    private static func repeated(
+        _ completions: [Completion], _ current: [CompletionPlan.Key: CompletionPlan.Current],
+        _ session: PostgresSession
+    ) throws -> Set<DeliveryReference> {
+        let suspects = completions.filter { completion in
+            let reference = completion.reference
+            let row = current[CompletionPlan.Key(message: reference.message, number: reference.number)]
+            return row.map { !$0.isClaimed || $0.fence != reference.fence } ?? true
+        }
+        let asked = suspects.compactMap { completion in completion.events.first.map { (completion, $0) } }
+        if asked.isEmpty { return [] }
+        let known = Set(
+            try session.query(
+                knownEvents, [.uuidArray(asked.map(\.1.message)), .uuidArray(asked.map(\.1.id))]
+            ).map { try $0.uuid(0) })
+        return Set(asked.filter { known.contains($0.1.id) }.map(\.0.reference))
     }
 
     private static func apply(_ plan: CompletionPlan, _ session: PostgresSession) throws {

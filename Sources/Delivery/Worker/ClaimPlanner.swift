@@ -37,6 +37,7 @@ public struct ClaimPlanner: Sendable {
     private var lanes: [String: Lane] = [:]
     private var afterLane = ""
     private var lanesSeen = 1
+    private var begunSincePlan = 0
     private var windowStart: ContinuousClock.Instant?
 
     /// How long one window of the pace lasts.
@@ -51,10 +52,19 @@ public struct ClaimPlanner: Sendable {
     public var active: Int { lanes.values.reduce(0) { $0 + $1.active } }
 
     /// A delivery of the lane began.
-    public mutating func begun(_ lane: String) {
-        lanes[lane, default: Lane()].queued -= 1
-        lanes[lane, default: Lane()].active += 1
+    /// - Returns: whether there may be room for a claim now that there was not before: told now and then, not each time.
+    @discardableResult
+    public mutating func begun(_ name: String) -> Bool {
+        var lane = lanes[name] ?? Lane()
+        lane.queued -= 1
+        lane.active += 1
+        lanes[name] = lane
+        begunSincePlan += 1
+        return lane.queued == 0 || lane.queued == allowance(lane) / 2 || begunSincePlan >= leastClaim
     }
+
+    /// The least that a claim asks for: half-empty ones cost as much as full ones.
+    private var leastClaim: Int { max(1, min(limits.batch, limits.prefetch) / 8) }
 
     /// A delivery of the lane came to an end, whatever end.
     public mutating func ended(_ lane: String) {
@@ -75,6 +85,7 @@ public struct ClaimPlanner: Sendable {
     /// The next request; nil when there is no room. Lanes that have their share waiting are left out.
     public mutating func plan(at now: ContinuousClock.Instant) -> ClaimRequest? {
         roll(at: now)
+        begunSincePlan = 0
         var counted = 0
         var excluded: [String] = []
         for (name, lane) in lanes {
@@ -84,8 +95,7 @@ public struct ClaimPlanner: Sendable {
             if lane.queued > allowance * 3 / 4 { excluded.append(name) }
         }
         let room = min(limits.batch, limits.prefetch - counted)
-        // Half-full claims cost as much as full ones: wait until there is room for a fair one.
-        guard room >= max(1, min(limits.batch, limits.prefetch) / 8) else { return nil }
+        guard room >= leastClaim else { return nil }
         return ClaimRequest(
             limit: Int32(clamping: room),
             perLane: Int32(clamping: max(limits.perDestination, 2 * room / max(1, lanesSeen))),

@@ -24,6 +24,7 @@ final class CompletionWriter: Sendable {
     private let ledger: WorkLedger
     private let sealer: SealerBox
     private let dots: DotRegistrar
+    private let held: HeldClaims
     private let onReady: @Sendable () -> Void
     private let logger: Logger
     private let state = Mutex(State())
@@ -39,12 +40,13 @@ final class CompletionWriter: Sendable {
 
     /// - Parameter onReady: called when a commit made a notification ready.
     init(
-        ledger: WorkLedger, sealer: SealerBox, dots: DotRegistrar, logger: Logger,
+        ledger: WorkLedger, sealer: SealerBox, dots: DotRegistrar, held: HeldClaims, logger: Logger,
         onReady: @escaping @Sendable () -> Void
     ) {
         self.ledger = ledger
         self.sealer = sealer
         self.dots = dots
+        self.held = held
         self.logger = logger
         self.onReady = onReady
     }
@@ -145,7 +147,9 @@ final class CompletionWriter: Sendable {
     }
 
     private func settle(_ batch: [Completion], _ results: [CompletionResult]) {
-        dots.settled(batch.map(\.reference))
+        let references = batch.map(\.reference)
+        dots.settled(references)
+        held.letGo(references)
         var hasNotified = false
         for (completion, result) in zip(batch, results) {
             switch result {

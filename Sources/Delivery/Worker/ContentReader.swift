@@ -24,7 +24,7 @@ struct OpenedContent: Sendable {
 /// Opens contents of one shard.
 struct ContentReader: Sendable {
     /// Frames fetched at once while a large content is verified or sent.
-    static let window: Int32 = 8
+    static let window: Int32 = 4
 
     let ledger: WorkLedger
 
@@ -33,7 +33,7 @@ struct ContentReader: Sendable {
     ///   be read.
     func open(_ delivery: PreparedDelivery) async throws -> OpenedContent {
         let message = delivery.claim.reference.message
-        if let frames = delivery.frames { return try Self.openWhole(delivery, frames) }
+        if let fetched = delivery.frames { return try Self.openWhole(delivery, fetched.frames) }
         if delivery.claim.size <= MessageOpener.smallContent {
             return try Self.openWhole(delivery, try await ledger.content(of: [message])[message] ?? [])
         }

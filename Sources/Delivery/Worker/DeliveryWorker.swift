@@ -88,7 +88,9 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             keysAre: { why in if let why { readiness.fail("keys", why) } else { readiness.hold("keys") } })
         let shards = settings.database.shards.map { shard in
             (
-                pool: pool(shard.dsn, limit: 6, name: shard.name), name: shard.name, dsn: shard.dsn
+                pool: pool(shard.dsn, limit: 4, name: shard.name),
+                reading: pool(shard.dsn, limit: 4, name: shard.name),
+                name: shard.name, dsn: shard.dsn
             )
         }
         try await waitForDatabases(shards.map(\.pool), control)
@@ -96,6 +98,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             ShardWorker(
                 ShardAssembly(
                     ledger: WorkLedger(shard: shard.name, pool: shard.pool),
+                    reading: WorkLedger(shard: shard.name, pool: shard.reading),
                     listening: PostgresConfiguration(
                         shard.dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
                     name: settings.node.name, region: settings.node.region, worker: settings.worker,
@@ -118,7 +121,10 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             for worker in workers { worker.stop() }
         }
         await keyring.close()
-        for shard in shards { await shard.pool.close() }
+        for shard in shards {
+            await shard.pool.close()
+            await shard.reading.close()
+        }
         await controlPool.close()
     }
 

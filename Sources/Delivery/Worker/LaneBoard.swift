@@ -137,6 +137,14 @@ final class LaneBoard: Sendable {
         for wake in wakes { wake() }
     }
 
+    /// The destination asked for less (421, 4.7.x): half as many runners from now on.
+    func slowed(_ key: LaneKey) {
+        state.withLock { state in
+            guard let limit = state.lanes[key]?.limit else { return }
+            state.lanes[key]?.limit = max(1, limit / 2)
+        }
+    }
+
     /// The destination cannot be reached: what waits for it shares that fate, and it starts again with one runner.
     /// - Returns: what waited.
     func failed(_ key: LaneKey) -> [PreparedDelivery] {

@@ -16,6 +16,7 @@ struct LaneRunner: Sendable {
     let lease: LeaseKeeper
     let dots: DotRegistrar
     let writer: CompletionWriter
+    let held: HeldClaims
     let contents: ContentReader
     let scribe: Scribe
     let router: Router
@@ -49,7 +50,7 @@ struct LaneRunner: Sendable {
         load.begun(delivery.claim.lane)
         defer { load.ended(delivery.claim.lane) }
         guard lease.owns(delivery.worker) else {
-            metrics.abandoned.increment()
+            abandon(delivery)
             return
         }
         let content: OpenedContent
@@ -72,6 +73,8 @@ struct LaneRunner: Sendable {
             settle(delivery, result, content.head)
             if isUnreachable {
                 await shareFate(of: result, key)
+            } else if result.recipients.contains(where: \.asksForLess) {
+                board.slowed(key)
             } else if result.recipients.contains(where: { $0.kind == .delivered }) {
                 board.succeeded(key)
             }
@@ -80,7 +83,7 @@ struct LaneRunner: Sendable {
             if lease.owns(delivery.worker) {
                 await release([delivery])
             } else {
-                metrics.abandoned.increment()
+                abandon(delivery)
             }
         case .contentBroken:
             hold(delivery, .integrityFailure)
@@ -92,7 +95,7 @@ struct LaneRunner: Sendable {
         let isOurs = lease.owns(delivery.worker)
         // Law 7: with the lease gone only a 250 counts, and that always does.
         if !isOurs, !result.recipients.contains(where: { $0.kind == .delivered }) {
-            metrics.abandoned.increment()
+            abandon(delivery)
             return
         }
         let now = Date()
@@ -158,7 +161,7 @@ struct LaneRunner: Sendable {
         logger.critical(
             "a stored message does not authenticate: held, nothing was sent",
             metadata: ["message": "\(delivery.claim.reference.message)"])
-        guard lease.owns(delivery.worker) else { return }
+        guard lease.owns(delivery.worker) else { return abandon(delivery) }
         writer.add(
             scribe.held(
                 BrokenClaim(
@@ -166,16 +169,30 @@ struct LaneRunner: Sendable {
                 now: Date()), worker: delivery.worker)
     }
 
-    /// Gives claims back that nothing was done with. When that fails they come back with the next lapse.
+    /// The claim went with its lease: nothing is said of it.
+    private func abandon(_ delivery: PreparedDelivery) {
+        metrics.abandoned.increment()
+        held.letGo([delivery.claim.reference])
+    }
+
+    /// Gives claims back that nothing was done with.
     func release(_ deliveries: [PreparedDelivery]) async {
-        metrics.released.increment(by: deliveries.count)
-        for (worker, group) in Dictionary(grouping: deliveries, by: \.worker) where lease.owns(worker) {
-            do {
-                try await ledger.release(worker: worker, group.map(\.claim.reference))
-            } catch {
-                logger.warning(
-                    "claims not given back", metadata: ["error": "\(error)", "count": "\(group.count)"])
-            }
+        for (worker, group) in Dictionary(grouping: deliveries, by: \.worker) {
+            await release(group.map(\.claim.reference), worker)
+        }
+    }
+
+    /// Gives claims back that nothing was done with. When that fails the next comparison with the ledger finds them.
+    func release(_ references: [DeliveryReference], _ worker: UUID) async {
+        if references.isEmpty { return }
+        metrics.released.increment(by: references.count)
+        held.letGo(references)
+        guard lease.owns(worker) else { return }
+        do {
+            try await ledger.release(worker: worker, references)
+        } catch {
+            logger.warning(
+                "claims not given back", metadata: ["error": "\(error)", "count": "\(references.count)"])
         }
     }
 }
@@ -195,5 +212,13 @@ extension AttemptResult {
             }
         }
         return result
+    }
+}
+
+extension RecipientResult {
+    /// The host says that this is too much for it.
+    fileprivate var asksForLess: Bool {
+        kind == .deferred
+            && (reply?.code == 421 || (reply != nil && status.statusClass == 4 && status.subject == 7))
     }
 }

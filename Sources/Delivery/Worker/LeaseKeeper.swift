@@ -17,12 +17,15 @@ final class LeaseKeeper: Sendable {
     private let logger: Logger
     private let clock: Mutex<LeaseClock>
     private let onLapse: @Sendable (_ lapsed: UUID) -> Void
+    private let onBegin: @Sendable () -> Void
     private let lapses = Counter(label: "zegel_worker_lease_lapses")
 
-    /// - Parameter onLapse: called once for each id that lost its lease.
+    /// - Parameters:
+    ///   - onBegin: called when a lease begins.
+    ///   - onLapse: called once for each id that lost its lease.
     init(
         ledger: WorkLedger, name: String, region: String, lease: Duration, logger: Logger,
-        onLapse: @escaping @Sendable (UUID) -> Void
+        onBegin: @escaping @Sendable () -> Void, onLapse: @escaping @Sendable (UUID) -> Void
     ) {
         self.ledger = ledger
         self.name = name
@@ -30,6 +33,7 @@ final class LeaseKeeper: Sendable {
         self.lease = lease
         self.logger = logger
         self.onLapse = onLapse
+        self.onBegin = onBegin
         clock = Mutex(LeaseClock(worker: UUIDv7.make(at: Date()), lease: lease))
     }
 
@@ -52,6 +56,7 @@ final class LeaseKeeper: Sendable {
         var isRegistered = false
         while !Task.isCancelled {
             let worker = self.worker
+            let isNew = !isRegistered
             let sentAt = ContinuousClock.now
             do {
                 if isRegistered {
@@ -65,6 +70,7 @@ final class LeaseKeeper: Sendable {
                     isRegistered = true
                 }
                 clock.withLock { $0.confirmed(worker, sentAt: sentAt) }
+                if isNew { onBegin() }
                 try? await Task.sleep(for: lease / 3)
             } catch {
                 if Task.isCancelled { return }

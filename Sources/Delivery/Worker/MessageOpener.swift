@@ -40,8 +40,8 @@ struct BrokenClaim: Sendable {
 final class MessageOpener: Sendable {
     /// Largest content that is fetched with its claim, in bytes.
     static let smallContent: Int64 = 256 << 10
-    /// Most content fetched with one claim, in bytes.
-    static let fetchedBytes: Int64 = 16 << 20
+    /// Most content kept in memory for deliveries that have not begun, in bytes.
+    static let fetchedBytes = 64 << 20
     /// Batch key records kept.
     static let records = 4096
 
@@ -49,6 +49,7 @@ final class MessageOpener: Sendable {
     private let keys: BatchKeyOpener
     private let logger: Logger
     private let known = Mutex<[UUID: BatchKeyRecord]>([:])
+    private let budget = ContentBudget(bytes: MessageOpener.fetchedBytes)
 
     init(ledger: WorkLedger, keys: BatchKeyOpener, logger: Logger) {
         self.ledger = ledger
@@ -60,26 +61,27 @@ final class MessageOpener: Sendable {
     func open(_ claims: [ClaimedDelivery], worker: UUID) async throws -> OpenedClaims {
         async let contents = fetchSmall(claims)
         let records = try await records(of: claims)
-        var opened = OpenedClaims()
-        for claim in claims { await open(claim, worker, records, &opened) }
         let frames = try await contents
-        for index in opened.ready.indices {
-            opened.ready[index].frames = frames[opened.ready[index].claim.reference.message]
-        }
+        var opened = OpenedClaims()
+        for claim in claims { await open(claim, worker, records, frames, &opened) }
         return opened
     }
 
-    private func fetchSmall(_ claims: [ClaimedDelivery]) async throws -> [UUID: [[UInt8]]] {
+    private func fetchSmall(_ claims: [ClaimedDelivery]) async throws -> [UUID: FetchedFrames] {
         // A message of several deliveries may be claimed more than once: its content is fetched once.
-        var wanted: Set<UUID> = []
-        var bytes: Int64 = 0
+        var shares: [UUID: ContentBudget.Share] = [:]
         for claim in claims where claim.size <= Self.smallContent && claim.frames > 0 {
-            guard wanted.insert(claim.reference.message).inserted else { continue }
-            bytes += claim.size
-            if bytes > Self.fetchedBytes { break }
+            guard shares[claim.reference.message] == nil else { continue }
+            guard let share = budget.take(Int(claim.size)) else { break }
+            shares[claim.reference.message] = share
         }
-        if wanted.isEmpty { return [:] }
-        return try await ledger.content(of: Array(wanted))
+        if shares.isEmpty { return [:] }
+        var fetched: [UUID: FetchedFrames] = [:]
+        fetched.reserveCapacity(shares.count)
+        for (message, frames) in try await ledger.content(of: Array(shares.keys)) {
+            if let share = shares[message] { fetched[message] = FetchedFrames(frames: frames, share: share) }
+        }
+        return fetched
     }
 
     private func records(of claims: [ClaimedDelivery]) async throws -> [UUID: BatchKeyRecord] {
@@ -113,7 +115,7 @@ final class MessageOpener: Sendable {
 
     private func open(
         _ claim: ClaimedDelivery, _ worker: UUID, _ records: [UUID: BatchKeyRecord],
-        _ opened: inout OpenedClaims
+        _ frames: [UUID: FetchedFrames], _ opened: inout OpenedClaims
     ) async {
         var metadataKey: MessageKey?
         do {
@@ -129,7 +131,7 @@ final class MessageOpener: Sendable {
             opened.ready.append(
                 PreparedDelivery(
                     worker: worker, claim: claim, envelope: envelope, facts: facts, contentKey: content,
-                    metadataKey: metadata))
+                    metadataKey: metadata, frames: frames[claim.reference.message]))
         } catch let error as KeyServiceError {
             switch error {
             case .destroyed:

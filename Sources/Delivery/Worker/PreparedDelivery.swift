@@ -5,8 +5,8 @@ import Ledger
 import SMTP
 import Sealing
 
-/// What a runner takes up.
-struct PreparedDelivery: Sendable {
+/// What a runner takes up. A class, since it is handed on several times and never changes.
+final class PreparedDelivery: Sendable {
     /// The worker id that claimed it.
     let worker: UUID
     /// As the ledger gave it.
@@ -20,7 +20,21 @@ struct PreparedDelivery: Sendable {
     /// Opens and seals metadata.
     let metadataKey: MessageKey
     /// The sealed frames of a small content that came with the claim; nil: fetched when it is sent.
-    var frames: [[UInt8]]?
+    let frames: FetchedFrames?
+
+    init(
+        worker: UUID, claim: ClaimedDelivery, envelope: Envelope, facts: DeliveryFacts,
+        contentKey: MessageKey,
+        metadataKey: MessageKey, frames: FetchedFrames?
+    ) {
+        self.worker = worker
+        self.claim = claim
+        self.envelope = envelope
+        self.facts = facts
+        self.contentKey = contentKey
+        self.metadataKey = metadataKey
+        self.frames = frames
+    }
 
     /// Sessions are shared only within one of these (design §9).
     var lane: LaneKey { LaneKey(domain: claim.lane, ruleset: claim.ruleset) }

@@ -11,7 +11,10 @@ import TLS
 
 /// What a worker on one shard is made from.
 struct ShardAssembly: Sendable {
+    /// For leases, claims, dots and completions: nothing that takes long goes over its connections.
     var ledger: WorkLedger
+    /// For reading content and keys.
+    var reading: WorkLedger
     /// The connection on which news of work comes.
     var listening: PostgresConfiguration
     var name: String
@@ -38,22 +41,25 @@ extension ShardWorker {
         let board = LaneBoard(perDestination: parts.worker.perDestination)
         let load = WorkLoad(
             ClaimPlanner.Limits(prefetch: parts.worker.prefetch, perDestination: parts.worker.perDestination))
+        let held = HeldClaims()
         let lease = LeaseKeeper(
-            ledger: ledger, name: parts.name, region: parts.region, lease: parts.worker.lease, logger: logger
-        ) { lapsed in
-            let abandoned = board.abandon(lapsed)
-            metrics.abandoned.increment(by: abandoned.count)
-            load.dropped(abandoned.map(\.claim.lane))
-        }
+            ledger: ledger, name: parts.name, region: parts.region, lease: parts.worker.lease, logger: logger,
+            onBegin: { load.bell.ring() },
+            onLapse: { lapsed in
+                let abandoned = board.abandon(lapsed)
+                metrics.abandoned.increment(by: abandoned.count)
+                held.letGo(abandoned.map(\.claim.reference))
+                load.dropped(abandoned.map(\.claim.lane))
+            })
         let dots = DotRegistrar(ledger: ledger, lease: lease, logger: logger)
-        let writer = CompletionWriter(ledger: ledger, sealer: parts.sealer, dots: dots, logger: logger) {
-            load.bell.ring()
-        }
+        let writer = CompletionWriter(
+            ledger: ledger, sealer: parts.sealer, dots: dots, held: held, logger: logger
+        ) { load.bell.ring() }
         var timeouts = parts.timeouts
         timeouts.finalDot = parts.delivery.finalDotTimeout
         runner = LaneRunner(
-            ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer,
-            contents: ContentReader(ledger: ledger),
+            ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer, held: held,
+            contents: ContentReader(ledger: parts.reading),
             scribe: Scribe(reportingHost: parts.delivery.hostName, sealer: parts.sealer),
             router: parts.router,
             opener: SessionOpener(
@@ -62,7 +68,7 @@ extension ShardWorker {
             rulesets: RulesetBook(), control: parts.control,
             schedule: RetrySchedule(waits: parts.delivery.retry, expire: parts.delivery.expire),
             inDoubt: parts.delivery.inDoubt, metrics: metrics, logger: logger)
-        opener = MessageOpener(ledger: ledger, keys: parts.keys, logger: logger)
+        opener = MessageOpener(ledger: parts.reading, keys: parts.keys, logger: logger)
         concurrency = parts.worker.concurrency
         finalDotTimeout = parts.delivery.finalDotTimeout
         notifications = parts.listening

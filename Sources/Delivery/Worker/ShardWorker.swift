@@ -19,6 +19,8 @@ struct ShardWorker: Sendable {
     static let poll: Duration = .seconds(1)
     /// Between claims that were not full: long enough for a few messages to come together.
     static let gather: Duration = .milliseconds(10)
+    /// Between comparisons of the claims in hand with those in the ledger.
+    static let comparison: Duration = .seconds(30)
     /// Between reclaims of what dead workers had.
     static let reclaimInterval: Duration = .seconds(3)
 
@@ -66,6 +68,8 @@ struct ShardWorker: Sendable {
 
     private func claimLoop() async {
         var keyPause = Duration.zero
+        var mustCompare = false
+        var compared = ContinuousClock.now
         await withTaskGroup(of: Void.self) { openings in
             let gate = OpeningGate(limit: 2)
             while !load.isStopping, !Task.isCancelled {
@@ -81,13 +85,18 @@ struct ShardWorker: Sendable {
                     await load.bell.wait()
                     continue
                 }
+                if mustCompare || ContinuousClock.now - compared > Self.comparison {
+                    compared = .now
+                    mustCompare = await !compare(worker)
+                }
                 let claimed: [ClaimedDelivery]
                 do {
                     claimed = try await ledger.claim(worker: worker, request)
                     isKnown.ledgerIs(nil)
                 } catch {
                     if Task.isCancelled { break }
-                    // It may have been committed: those claims come back when the lease lapses or is given up.
+                    // It may have been committed: the comparison finds those claims.
+                    mustCompare = true
                     logger.warning("claim failed", metadata: ["error": "\(error)"])
                     isKnown.ledgerIs("\(error)")
                     await sleepUnlessStopping(.milliseconds(500))
@@ -95,6 +104,7 @@ struct ShardWorker: Sendable {
                 }
                 runner.metrics.claims.increment()
                 runner.metrics.claimed.increment(by: claimed.count)
+                runner.held.took(claimed)
                 let hasMore = load.took(claimed, of: request)
                 if !claimed.isEmpty {
                     gate.enter()
@@ -111,6 +121,22 @@ struct ShardWorker: Sendable {
                     try? await Task.sleep(for: Self.gather)
                 }
             }
+        }
+    }
+
+    /// Gives back what the ledger says we have and we do not know of; false: the ledger did not answer. Never while a claim is
+    /// being made.
+    private func compare(_ worker: UUID) async -> Bool {
+        do {
+            let strangers = runner.held.strangers(among: try await ledger.claims(of: worker))
+            if !strangers.isEmpty {
+                logger.notice(
+                    "giving back claims whose answer was lost", metadata: ["count": "\(strangers.count)"])
+                await runner.release(strangers, worker)
+            }
+            return true
+        } catch {
+            return false
         }
     }
 
@@ -150,15 +176,8 @@ struct ShardWorker: Sendable {
     }
 
     private func giveBack(_ claims: [ClaimedDelivery], _ worker: UUID) async {
-        runner.metrics.released.increment(by: claims.count)
         load.dropped(claims.map(\.lane))
-        guard runner.lease.owns(worker) else { return }
-        do {
-            try await ledger.release(worker: worker, claims.map(\.reference))
-        } catch {
-            logger.warning(
-                "claims not given back", metadata: ["error": "\(error)", "count": "\(claims.count)"])
-        }
+        await runner.release(claims.map(\.reference), worker)
     }
 
     /// Takes deliveries that nobody began out of the count.

@@ -34,8 +34,8 @@ final class WorkLoad: Sendable {
     /// A delivery of the lane began.
     func begun(_ lane: String) {
         let rings = state.withLock { state in
-            state.planner.begun(lane)
-            return state.isStarved
+            let isWorthALook = state.planner.begun(lane)
+            return isWorthALook && state.isStarved
         }
         if rings { bell.ring() }
     }

@@ -186,7 +186,8 @@ final class WorkerLab: Sendable {
         _ = try await control.refresh()
         return ShardWorker(
             ShardAssembly(
-                ledger: WorkLedger(shard: "a", pool: pool), listening: PostgresConfiguration(dsn), name: name,
+                ledger: WorkLedger(shard: "a", pool: pool), reading: WorkLedger(shard: "a", pool: pool),
+                listening: PostgresConfiguration(dsn), name: name,
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
                 group: MultiThreadedEventLoopGroup.singleton,
                 tls: try TLSContext.client(trust: .pem(authority.rootPEM)),

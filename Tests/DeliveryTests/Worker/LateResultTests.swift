@@ -1,0 +1,87 @@
+// Law 7 in the ledger, as a worker meets it: repeated, late and lost answers.
+
+import Foundation
+import Lab
+import Ledger
+import Postgres
+import Sealing
+import Testing
+
+@testable import Delivery
+
+@Suite(.timeLimit(.minutes(2))) struct LateResultTests {
+    private func ledger(_ lab: WorkerLab) -> WorkLedger {
+        WorkLedger(
+            shard: "a",
+            pool: PostgresPool(
+                configuration: PostgresConfiguration(
+                    lab.postgres.dsn(database: lab.database, user: "zegel_worker")),
+                limit: 3, waitLimit: .seconds(10)))
+    }
+
+    private func claimOne(_ ledger: WorkLedger, _ worker: UUID) async throws -> ClaimedDelivery {
+        try await ledger.register(worker: worker, name: "w", region: "a", lease: .seconds(30))
+        return try #require(
+            try await ledger.claim(worker: worker, ClaimRequest(limit: 10, perLane: 10)).first)
+    }
+
+    private func delivered(_ claim: ClaimedDelivery) -> Completion {
+        Completion(
+            reference: claim.reference, deliveriesOfMessage: claim.deliveries, tenant: claim.tenant,
+            ended: [EndedRecipient(number: 0, state: .delivered)], step: .ends,
+            events: [
+                EventRow(
+                    id: UUIDv7.make(at: Date()), tenant: claim.tenant, message: claim.reference.message,
+                    recipient: 0,
+                    kind: .delivered, at: Date(), reasonCode: "tls-authenticated")
+            ], shreddedEventID: UUIDv7.make(at: Date()))
+    }
+
+    @Test("A batch that is repeated, because the answer to its commit was lost, changes nothing")
+    func repeated() async throws {
+        let lab = try await WorkerLab()
+        let ledger = ledger(lab)
+        _ = try await lab.accept(to: ["r@peer.test"])
+        let completion = delivered(try await claimOne(ledger, UUID()))
+        #expect(try await ledger.complete([completion]) == [.recorded])
+        #expect(try await ledger.complete([completion]) == [.recorded])
+        let kinds = try await lab.events().map(\.kind)
+        #expect(kinds.sorted() == ["accepted", "delivered", "shredded"])
+    }
+
+    @Test(
+        "A late 250 is recorded and ends the delivery while its new owner has sent no dot; the new owner's dot is denied"
+    )
+    func late() async throws {
+        let lab = try await WorkerLab()
+        let ledger = ledger(lab)
+        _ = try await lab.accept(to: ["r@peer.test"])
+        let (old, new) = (UUID(), UUID())
+        let first = try await claimOne(ledger, old)
+        try await ledger.resign(worker: old)
+        #expect(try await ledger.reclaim(finalDotTimeout: .seconds(600)).freed == 1)
+        let second = try await claimOne(ledger, new)
+        #expect(second.reference.fence > first.reference.fence)
+        #expect(try await ledger.complete([delivered(first)]) == [.stale(deliveredRecorded: true)])
+        #expect(try await ledger.registerDots(worker: new, [second.reference], inFlight: []).isEmpty)
+        #expect(try await lab.count("SELECT count(*) FROM ledger.delivery") == 0)
+        #expect(try await lab.events().filter { $0.kind == "delivered" }.count == 1)
+    }
+
+    @Test("What a live worker has claimed without knowing it is found by comparing, and given back")
+    func strangers() async throws {
+        let lab = try await WorkerLab()
+        let ledger = ledger(lab)
+        for _ in 0..<3 { _ = try await lab.accept(to: ["r@peer.test"]) }
+        let worker = UUID()
+        try await ledger.register(worker: worker, name: "w", region: "a", lease: .seconds(30))
+        let claimed = try await ledger.claim(worker: worker, ClaimRequest(limit: 10, perLane: 10))
+        let held = HeldClaims()
+        held.took(Array(claimed.prefix(1)))
+        let strangers = held.strangers(among: try await ledger.claims(of: worker))
+        #expect(strangers.count == 2)
+        try await ledger.release(worker: worker, strangers)
+        #expect(try await ledger.claims(of: worker) == [claimed[0].reference])
+        #expect(try await lab.count("SELECT count(*) FROM ledger.delivery WHERE state = 'ready'") == 2)
+    }
+}
