@@ -1,7 +1,8 @@
 // One client: carries out what the SMTP machine asks, on the connection's event loop, without a task of its own.
 //
-// Reading is by demand: the next octets are asked for only when the machine has used up what came and nothing is outstanding, so the
-// memory of a connection is bounded by one read and the frames of its message that are not committed yet.
+// Reading goes on by itself while what comes is used up at once (asking for each read costs two system calls), and stops as soon as
+// octets wait for an answer that is outstanding: so the memory of a connection is bounded by one read and the frames of its message that
+// are not committed yet.
 
 import Foundation
 import Ledger
@@ -33,7 +34,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     private var unacknowledged: [UInt8]?
     private var isOutstanding = false
     private var isTurning = false
-    private var isReading = false
+    private var isPaused = false
     private var isClosing = false
     private var isEnded = false
     private var deadline = NIODeadline.distantFuture
@@ -67,12 +68,8 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        if startsWithTLS {
-            // The handshake reads for itself; its end greets.
-            context.read()
-        } else {
-            greet(context)
-        }
+        // The end of the handshake greets a client that begins with one.
+        if !startsWithTLS { greet(context) }
         context.fireChannelActive()
     }
 
@@ -82,12 +79,18 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        isReading = false
         if let tag = unacknowledged {
             unacknowledged = nil
             edge.committer.acknowledge(tag)
         }
         machine.receive(unwrapInboundIn(data))
+        if isOutstanding { pause(context, true) }
+    }
+
+    private func pause(_ context: ChannelHandlerContext, _ paused: Bool) {
+        guard isPaused != paused else { return }
+        isPaused = paused
+        try? context.channel.syncOptions?.setOption(.autoRead, value: !paused)
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -154,7 +157,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
             switch machine.next() {
             case .needInput:
                 context?.flush()
-                read()
+                expect()
                 return
             case .wait:
                 context?.flush()
@@ -174,7 +177,8 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         context?.flush()
     }
 
-    private func read() {
+    /// The client's turn.
+    private func expect() {
         guard let context else { return }
         let patience: TimeAmount
         switch machine.patience {
@@ -184,9 +188,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         }
         deadline = .now() + patience
         watch(context)
-        guard !isReading else { return }
-        isReading = true
-        context.read()
+        pause(context, false)
     }
 
     /// One timer a connection: it looks whether the deadline of now has passed, and else sleeps on.
@@ -227,8 +229,6 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         isOutstanding = true
         do {
             try context.pipeline.syncOperations.addHandler(TLSHandler(server: tls), position: .first)
-            isReading = true
-            context.read()
         } catch {
             close(nil)
         }
