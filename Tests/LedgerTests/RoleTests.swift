@@ -136,7 +136,7 @@ import Testing
             "TRUNCATE ledger.content",
             "UPDATE ledger.delivery SET lane = 'thief.test'", "DELETE FROM ledger.delivery",
             "UPDATE ledger.message SET wrapped_message_key = NULL", "SELECT count(*) FROM ledger.recipient",
-            "SELECT 1 FROM ledger.message WHERE sealed_envelope = 'x'", "LOCK TABLE ledger.content",
+            "SELECT 1 FROM ledger.message WHERE sealed_envelope = 'x'", "DO $$ BEGIN LOCK TABLE ledger.content; END $$",
             "SET ROLE zegel_worker", "SET SESSION AUTHORIZATION zegel_worker",
             "SELECT pg_read_file('PG_VERSION')",
             "COPY ledger.content FROM PROGRAM 'id'", "CREATE TABLE public.mine (a int)",
