@@ -33,6 +33,8 @@ struct CompletionPlan {
     var overForSure: Set<UUID> = []
     var shreddedEvents: [UUID: (id: UUID, tenant: String)] = [:]
     var results: [CompletionResult] = []
+    /// Some were there already: a commit in doubt, or warned, did happen, and this one must be durable in its stead.
+    var isRepeat = false
 
     /// - Parameters:
     ///   - current: deliveries that exist.
@@ -44,6 +46,7 @@ struct CompletionPlan {
     ) {
         for completion in completions {
             if repeated.contains(completion.reference) {
+                isRepeat = true
                 results.append(.recorded)
                 continue
             }

@@ -137,6 +137,7 @@ extension WorkLedger {
                     endDeliveries,
                     [.uuidArray(messages), .int4Array(messages.map { plan.endedDeliveries[$0] ?? 0 })]))
         }
+        if plan.isRepeat { statements.insert(PostgresStatement(DurableMark.statement), at: 0) }
         if statements.isEmpty { return }
         let rows = try session.pipeline(statements)
         // Messages of several deliveries: whether this was the last one shows only now.

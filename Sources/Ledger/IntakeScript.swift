@@ -3,11 +3,17 @@
 import Foundation
 import Postgres
 
+/// Makes a commit wait for its quorum even if it changes no row.
+enum DurableMark {
+    /// An xid is not enough: a transaction that wrote nothing to the log does not wait (RecordTransactionCommit). This writes.
+    static let statement = "SELECT pg_logical_emit_message(true, 'zegel', '')"
+}
+
 enum IntakeScript {
     /// - Parameter marker: writes something even when every row is there already.
     static func steps(for batch: IntakeBatch, marker: Bool = false) -> [PostgresScriptStep] {
         var steps: [PostgresScriptStep] = [.sql("BEGIN")]
-        if marker { steps.append(.sql("SELECT pg_current_xact_id()")) }
+        if marker { steps.append(.sql(DurableMark.statement)) }
         if !batch.acknowledgedTags.isEmpty {
             steps.append(.sql("SELECT ledger.forget_tags(\(literal(batch.acknowledgedTags)))"))
         }

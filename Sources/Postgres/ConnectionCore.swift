@@ -76,6 +76,10 @@ final class ConnectionCore: Sendable {
         let refusal: PostgresError? = state.withLock { state in
             if let ended = state.ended { return ended }
             if state.isClosing { return PostgresError(.closed, "the connection was closed") }
+            // A task cancelled before this moment found no job to drop; one cancelled later finds it.
+            if job.ticket.isCancelled {
+                return PostgresError(.cancelled, "the job was cancelled before it began")
+            }
             if state.jobs.count >= Self.queueLimit {
                 return PostgresError(.queueFull, "\(Self.queueLimit) jobs wait on this connection")
             }

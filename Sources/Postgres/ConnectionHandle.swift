@@ -11,6 +11,8 @@ struct CommandWatch {
     var cause: PostgresError.Code?
     /// When to give the connection up, once a cancel request was sent and the server does not answer it.
     var giveUp: ContinuousClock.Instant?
+    /// When to ask again: a server process that had not read its command yet passes a cancel over.
+    var askAgain: ContinuousClock.Instant?
 
     /// How long the server may take to answer a cancel request.
     static let patience: Duration = .seconds(10)
@@ -280,8 +282,10 @@ final class ConnectionHandle {
                 } else if now >= watch.deadline {
                     requestCancel(.timeout)
                 }
+            } else if let askAgain = watch.askAgain, now >= askAgain {
+                sendCancel()
             }
-            let until = watch.giveUp ?? watch.deadline
+            let until = watch.askAgain.map { min($0, watch.giveUp ?? $0) } ?? watch.deadline
             let milliseconds = Int32(clamping: Int((until - now) / .milliseconds(1)) + 1)
             var descriptors = [
                 pollfd(
@@ -303,6 +307,11 @@ final class ConnectionHandle {
     private func requestCancel(_ cause: PostgresError.Code) {
         watch.cause = cause
         watch.giveUp = .now + CommandWatch.patience
+        sendCancel()
+    }
+
+    private func sendCancel() {
+        watch.askAgain = .now + .seconds(1)
         guard let cancelToken else { return }
         var message = [CChar](repeating: 0, count: 256)
         PQcancel(cancelToken, &message, 256)

@@ -20,7 +20,7 @@ public final class TemporaryPostgres: Sendable {
         self.child = Mutex(child)
         admin = PostgresPool(
             configuration: PostgresConfiguration(Self.dsn(directory, port, "postgres", "postgres")),
-            limit: 2, waitLimit: .seconds(60))
+            limit: 6, waitLimit: .seconds(120))
     }
 
     deinit {

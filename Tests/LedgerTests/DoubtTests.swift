@@ -30,6 +30,26 @@ import Testing
         }
     }
 
+    /// Breaks off the wait for the quorum of a role's session, once it waits.
+    private func cancelWait(_ shard: Shard, of user: String) async throws {
+        try await eventually("\(user) waits for the quorum", within: .seconds(30)) {
+            try await shard.number(
+                """
+                SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                WHERE wait_event = 'SyncRep' AND usename = '\(user)'
+                """) > 0
+        }
+    }
+
+    private static func isTaken(_ body: @Sendable () async throws -> Void) async throws -> Bool {
+        do {
+            try await body()
+            return true
+        } catch is NotDurable {
+            return false
+        }
+    }
+
     private func batch(_ count: Int) -> IntakeBatch {
         var batch = IntakeBatch()
         batch.messages = (0..<count).map { _ in Mail.make(lanes: ["a.test", "b.test"], tag: Mail.tag()) }
@@ -90,38 +110,41 @@ import Testing
         let server = try await TemporaryPostgres.start()
         let shard = try await Shard.make(on: server)
         let (first, second) = (batch(2), batch(2))
+        try await shard.accept([Mail.make(lanes: ["done.test"])])
+        let worker = try await shard.newWorker()
+        let claim = try #require(
+            try await shard.work.claim(worker: worker, ClaimRequest(limit: 1, perLane: 1)).first)
         try await name("nobody", on: shard)
         for batch in [first, second] {
             async let outcome = shard.intake.commit(batch)
-            try await waiting(shard)
-            _ = try await shard.rows(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'zegel_edge'"
-            )
+            try await cancelWait(shard, of: "zegel_edge")
             guard case .notDurable(let warning) = await outcome else {
                 Issue.record("taken for durable")
                 return
             }
             #expect(warning.contains("01000"))
         }
-        // A claim whose quorum does not answer is none.
-        let quiet = PostgresPool(
-            configuration: PostgresConfiguration(server.dsn(database: shard.database, user: "zegel_worker")),
-            limit: 2,
-            waitLimit: .seconds(30))
-        async let claim = {
-            do {
-                try await WorkLedger(shard: "a", pool: quiet)
-                    .register(worker: UUID(), name: "w", region: "a", lease: .seconds(60))
-                return false
-            } catch is NotDurable { return true }
-        }()
-        try await eventually("the worker waits", within: .seconds(30)) {
-            try await shard.number(
-                "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'zegel_worker'"
-            )
-                > 0
+        // Nor is the resubmission of what is there already: it must wait as the first commit did.
+        async let again = shard.intake.resubmit(second)
+        try await cancelWait(shard, of: "zegel_edge")
+        guard case .notDurable = await again else {
+            Issue.record("a resubmission took a commit for durable that waits for nobody")
+            return
         }
-        #expect(try await claim)
+        // A worker's completions, first and repeated, likewise.
+        let work = shard.work
+        let completions = [Mail.completion(claim)]
+        for _ in 0..<2 {
+            async let taken = Self.isTaken { _ = try await work.complete(completions) }
+            try await cancelWait(shard, of: "zegel_worker")
+            #expect(try await !taken)
+        }
+        // A claim whose quorum does not answer is none.
+        async let registered = Self.isTaken {
+            try await work.register(worker: UUID(), name: "w", region: "a", lease: .seconds(60))
+        }
+        try await cancelWait(shard, of: "zegel_worker")
+        #expect(try await !registered)
 
         try await name(nil, on: shard)
         #expect(try await shard.intake.withdraw(first.messages.map(\.id)).count == 2)

@@ -66,6 +66,37 @@ import Testing
         await shard.close()
     }
 
+    @Test("The same batch again, because nobody knew its commit, is recorded as it was and told once")
+    func repeated() async throws {
+        let shard = try await Shard.make()
+        try await shard.accept((0..<3).map { _ in Mail.make() })
+        let worker = try await shard.newWorker()
+        let claims = try await shard.work.claim(worker: worker, Self.all)
+        let batch = [
+            Mail.completion(claims[0]),
+            Mail.completion(
+                claims[1], step: .retry(due: Date(), possibleDuplicate: false, delayReported: false),
+                kind: .deferred),
+            Mail.completion(claims[2], step: .hold, kind: .held),
+        ]
+        #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
+        let ids = claims.map(\.reference.message)
+        var before: [String] = []
+        for id in ids { before.append(try await state(shard, id)) }
+        // Again at once, and again when another worker has the retry.
+        #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
+        for (id, text) in zip(ids, before) { #expect(try await state(shard, id) == text) }
+        _ = try await shard.work.promote()
+        let heir = try await shard.newWorker()
+        #expect(try await shard.work.claim(worker: heir, Self.all).count == 1)
+        #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
+        #expect(try await state(shard, ids[0]) == before[0])
+        #expect(
+            try await state(shard, ids[1])
+                == "0 claimed 2 \(heir.uuidString.lowercased()) 1 f | open | accepted deferred")
+        await shard.close()
+    }
+
     @Test(
         "A late 250 ends the delivery if its new owner has sent no final dot; the new owner may not send one then"
     )
@@ -197,13 +228,13 @@ import Testing
         var (registered, freed) = (0, 0)
         for _ in 0..<60 {
             try await shard.accept([Mail.make()])
-            let lease = Int.random(in: 5...40, using: &random)
+            let lease = Int.random(in: 30...80, using: &random)
             let worker = try await shard.newWorker(lease: .seconds(60))
             let claim = try #require(try await shard.work.claim(worker: worker, Self.all).first).reference
             try await shard.execute(
                 "UPDATE ledger.worker_heartbeat SET lease_until = clock_timestamp() + interval '\(lease) ms' WHERE id = '\(worker)'"
             )
-            let offset = Int.random(in: -4...4, using: &random)
+            let offset = Int.random(in: -40...5, using: &random)
             async let dots = {
                 try await Task.sleep(for: .milliseconds(max(0, lease + offset)))
                 return try await shard.work.registerDots(worker: worker, [claim], inFlight: [])

@@ -10,7 +10,7 @@ func deadlineCancels() async throws {
     let connection = try await connect()
     let start = ContinuousClock.now
     let error = try await failure {
-        _ = try await connection.perform(deadline: .milliseconds(200)) { session in
+        _ = try await connection.perform(deadline: .seconds(2)) { session in
             try session.transaction { _ = try $0.query("SELECT pg_sleep(60)") }
         }
     }
@@ -30,7 +30,6 @@ func lateJobs() async throws {
             try session.execute("INSERT INTO t VALUES (1)")
         }
     }
-    try await Task.sleep(for: .milliseconds(50))
     async let late = failure {
         _ = try await connection.perform(deadline: .milliseconds(1)) {
             try $0.execute("INSERT INTO t VALUES (2)")
@@ -45,9 +44,15 @@ func lateJobs() async throws {
 @Test("Cancelling the task cancels the statement at the server, and drops a job that waits")
 func taskCancellation() async throws {
     let connection = try await connect()
-    let running = Task { try await connection.perform { try $0.query("SELECT pg_sleep(60)").count } }
+    let (started, signal) = AsyncStream.makeStream(of: Void.self)
+    let running = Task {
+        try await connection.perform { session in
+            signal.finish()
+            return try session.query("SELECT pg_sleep(60)").count
+        }
+    }
+    for await _ in started {}
     let waiting = Task { try await connection.perform { try $0.query("SELECT pg_sleep(60)").count } }
-    try await Task.sleep(for: .milliseconds(100))
     waiting.cancel()
     #expect(try await failure { _ = try await waiting.value }.code == .cancelled)
     running.cancel()
@@ -78,10 +83,20 @@ func queueIsBounded() async throws {
 @Test("Closing lets the running job end, fails those that wait, and refuses later ones")
 func closing() async throws {
     let connection = try await connect()
-    let running = Task { try await connection.perform { try $0.query("SELECT pg_sleep(0.3)").count } }
-    try await Task.sleep(for: .milliseconds(100))
-    let waiting = Task { try await connection.perform { try $0.query("SELECT 1").count } }
-    try await Task.sleep(for: .milliseconds(20))
+    let (started, signal) = AsyncStream.makeStream(of: Void.self)
+    let running = Task {
+        try await connection.perform { session in
+            signal.finish()
+            return try session.query("SELECT pg_sleep(0.3)").count
+        }
+    }
+    for await _ in started {}
+    let (asked, asking) = AsyncStream.makeStream(of: Void.self)
+    let waiting = Task {
+        asking.finish()
+        return try await connection.perform { try $0.query("SELECT 1").count }
+    }
+    for await _ in asked {}
     await connection.close()
     #expect(try await running.value == 1)
     #expect(try await failure { _ = try await waiting.value }.code == .closed)
@@ -213,7 +228,6 @@ func warningsAreNotHidden() async throws {
             for _ in 0..<12 { group.addTask { try await ask() } }
             return try await group.reduce(into: []) { $0.append($1) }
         }
-        try await Task.sleep(for: .milliseconds(400))
         try await server.restart()
         #expect(try await answers == Array(repeating: "derived", count: 12))
 

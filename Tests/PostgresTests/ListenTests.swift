@@ -38,10 +38,8 @@ func listening() async throws {
         for number in 0..<500 { _ = try session.query("SELECT pg_notify('other', $1)", [.text("\(number)")]) }
         return
     }
-    try await eventually("all were received") {
-        _ = try await listener.perform { try $0.query("SELECT 1").count }
-        return true
-    }
+    // Whatever was notified before a statement comes with its answer.
+    _ = try await listener.perform { try $0.query("SELECT 1").count }
     await listener.close()
     var kept: [String] = []
     while let next = await first.next() { kept.append(next.payload) }

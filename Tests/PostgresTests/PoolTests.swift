@@ -44,7 +44,6 @@ func poolExhausted() async throws {
     let patient = try await makePool(limit: 1, wait: .seconds(60))
     try await patient.withConnection { _ in
         let waiting = Task { try await patient.withConnection { _ in } }
-        try await Task.sleep(for: .milliseconds(50))
         waiting.cancel()
         await #expect(throws: CancellationError.self) { try await waiting.value }
     }
