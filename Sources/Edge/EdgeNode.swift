@@ -46,7 +46,8 @@ public struct EdgeNode: Sendable {
         sealing.age = keySettings.batchLife
         sealing.messages = Int32(clamping: keySettings.batchMessages)
         let keys = try EdgeKeys(
-            root: try keySettings.requiredRootPublicKey(context.settings, for: context.role), limits: sealing)
+            root: try keySettings.requiredRootPublicKey(context.settings, for: context.role), limits: sealing,
+            versionFile: context.node.dataDirectory + "/key-set-version")
         let control = ControlLedger(
             pool: Self.pool(databases.controlDSN, context, limit: 2))
         let view = ControlView()

@@ -101,15 +101,21 @@ extension SMTPServerMachine {
             if receiver.octetCount > 2 * options.maximumSize {
                 return close(SMTPReply(552, .init(5, 3, 4), "Content is far larger than what is taken here"))
             }
-            guard receiver.fault != nil, contentIsOpen else { return .needInput }
-            discardOpenContent()
+            guard let fault = receiver.fault, contentIsOpen else { return .needInput }
+            discardOpenContent(fault)
             return nil
         case .end:
             guard let fault = receiver.fault else { return commit(receiver) }
-            if receiver.hasBareLineEnd { return close(reply(to: fault)) }
             phase = .command
-            resetTransaction()
-            queue(refusal: reply(to: fault))
+            discardOpenContent(fault)
+            if receiver.hasBareLineEnd {
+                let told = pending
+                _ = close(nil)
+                pending = told + [.close(reply(to: fault))]
+            } else {
+                resetTransaction()
+                queue(refusal: reply(to: fault))
+            }
             return nil
         }
     }
@@ -121,15 +127,16 @@ extension SMTPServerMachine {
         switch event {
         case .content(let slice): return .content(slice)
         case .needInput:
-            guard receiver.fault != nil, contentIsOpen else { return .needInput }
-            discardOpenContent()
+            guard let fault = receiver.fault, contentIsOpen else { return .needInput }
+            discardOpenContent(fault)
             return nil
         case .end:
             if isLast { receiver.endOfChunks() }
             phase = .command
             if let fault = receiver.fault {
                 chunking = .failed
-                if isLast { resetTransaction() } else { discardOpenContent() }
+                discardOpenContent(fault)
+                if isLast { resetTransaction() }
                 queue(refusal: reply(to: fault))
                 return nil
             }

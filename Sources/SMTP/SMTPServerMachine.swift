@@ -35,8 +35,8 @@ public struct SMTPServerMachine: ~Copyable {
         case openContent(MailTransaction)
         /// A piece of content.
         case content(ByteBuffer)
-        /// Forget the content so far: it will be refused.
-        case discardContent
+        /// Forget the content so far: it is refused for this fault, or the client began anew.
+        case discardContent(ContentFault?)
         /// The content is complete: keep it, then ``transactionDecided(_:)``.
         case commitContent(hasEightBit: Bool)
         /// Forget any content, write and flush the reply, if any, and close.
@@ -279,10 +279,10 @@ public struct SMTPServerMachine: ~Copyable {
         chunking = .none
     }
 
-    mutating func discardOpenContent() {
+    mutating func discardOpenContent(_ fault: ContentFault? = nil) {
         guard contentIsOpen else { return }
         contentIsOpen = false
-        pending.append(.discardContent)
+        pending.append(.discardContent(fault))
     }
 
     mutating func close(_ reply: SMTPReply?) -> Action {

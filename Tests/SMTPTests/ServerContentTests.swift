@@ -63,6 +63,7 @@ import Testing
         let whole = ServerConversation().run([bytes])
         #expect(whole.messages.isEmpty)
         #expect(whole.codes.suffix(2) == ["354", "550 5.6.0"])
+        #expect(whole.faults == 1, "said once")
         #expect(whole.isClosed)
         for cut in Self.opening.utf8.count..<bytes.count {
             #expect(ServerConversation().run([Array(bytes[..<cut]), Array(bytes[cut...])]) == whole)

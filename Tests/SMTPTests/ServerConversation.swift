@@ -21,6 +21,8 @@ struct ServerConversation {
         var lines: [String] = []
         var messages: [Message] = []
         var isClosed = false
+        /// Contents that were given up for what was in them.
+        var faults = 0
 
         /// The codes alone: `250 2.1.0`.
         var codes: [String] {
@@ -73,7 +75,9 @@ struct ServerConversation {
                 case .content(let slice):
                     precondition(open != nil, "content without a transaction")
                     content += slice.readableBytesView
-                case .discardContent: open = nil
+                case .discardContent(let fault):
+                    if fault != nil { result.faults += 1 }
+                    open = nil
                 case .commitContent(let hasEightBit):
                     guard let transaction = open else { preconditionFailure("commit without content") }
                     result.messages.append(

@@ -66,7 +66,7 @@ struct GroupCommit<Ticket: Sendable> {
         case wait(until: ContinuousClock.Instant?)
     }
 
-    private enum UnderWay {
+    enum UnderWay {
         case nothing
         case submission(Group, tags: [[UInt8]])
         case lookUp(Group)
@@ -76,22 +76,22 @@ struct GroupCommit<Ticket: Sendable> {
     }
 
     let limits: Limits
-    private var queue = CircularBuffer<Item>(initialCapacity: 64)
-    private var queuedBytes = 0
+    var queue = CircularBuffer<Item>(initialCapacity: 64)
+    var queuedBytes = 0
     /// Groups that come before the queue, the next one last.
-    private var groups: [Group] = []
-    private var overdue: [Item] = []
+    var groups: [Group] = []
+    var overdue: [Item] = []
     /// Messages whose tag is there already.
-    private var asked: [(item: Item, isRepeat: Bool)] = []
-    private var tags: [[UInt8]] = []
-    private var tagsSince: ContinuousClock.Instant?
-    private var abandoned: [UUID] = []
-    private var underWay = UnderWay.nothing
-    private var failures = 0
-    private var retryAt: ContinuousClock.Instant?
+    var asked: [(item: Item, isRepeat: Bool)] = []
+    var tags: [[UInt8]] = []
+    var tagsSince: ContinuousClock.Instant?
+    var abandoned: [UUID] = []
+    var underWay = UnderWay.nothing
+    var failures = 0
+    var retryAt: ContinuousClock.Instant?
     /// Batch keys of transactions whose outcome is not known: every later one carries them until one is durable.
-    private(set) var unsureKeys: [BatchKeyRow] = []
-    private(set) var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
+    var unsureKeys: [BatchKeyRow] = []
+    var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
 
     init(limits: Limits = Limits()) { self.limits = limits }
 
@@ -207,194 +207,6 @@ struct GroupCommit<Ticket: Sendable> {
         tags = []
         tagsSince = nil
         return .submit(batch, isRepeat: group.isRepeat || !unsureKeys.isEmpty)
-    }
-
-    // MARK: How a step ended
-
-    /// A submission ended.
-    ///
-    /// - Parameter newKeys: The batch keys that the owner added to the batch.
-    /// - Returns: Whether `newKeys` are known not to be there: they go with a later batch then.
-    mutating func submitted(_ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant)
-        -> Bool
-    {
-        guard case .submission(let group, let tags) = underWay else {
-            preconditionFailure("nothing was submitted")
-        }
-        underWay = .nothing
-        switch outcome {
-        case .durable:
-            failures = 0
-            unsureKeys = []
-            for item in group.items { answer(item, .durable) }
-            return false
-        case .notDurable, .inDoubt:
-            unsureKeys += newKeys
-            keep(tags, now: now)
-            settle(group, now: now)
-            return false
-        case .atFault(let error):
-            failures = 0
-            keep(tags, now: now)
-            if error.table == "batch_key", !newKeys.isEmpty {
-                // They are there already: the next batch looks first.
-                unsureKeys += newKeys
-                groups.append(group)
-                return false
-            }
-            split(group, error)
-            return true
-        case .unavailable(let error):
-            keep(tags, now: now)
-            backOff(now)
-            if error.sqlState == "53100", !group.isRepeat {
-                for item in group.items { answer(item, .storageFull) }
-            } else {
-                retry(group, now: now)
-            }
-            return true
-        }
-    }
-
-    /// The look-up of yesterday's tags ended: the tags that were found, with the ids that stand; nil when it failed.
-    mutating func lookedUp(_ found: [[UInt8]: UUID]?, now: ContinuousClock.Instant) {
-        guard case .lookUp(var group) = underWay else { preconditionFailure("nothing was looked up") }
-        underWay = .nothing
-        guard let found else {
-            backOff(now)
-            return retry(group, now: now)
-        }
-        var rest: [Item] = []
-        for var item in group.items {
-            if let tag = item.previousTag, let id = found[tag], id != item.messageID {
-                answer(item, .replayed(id))
-                drop(item)
-            } else {
-                item.isPreviousTagTried = true
-                rest.append(item)
-            }
-        }
-        group.items = rest
-        if !rest.isEmpty { groups.append(group) }
-    }
-
-    /// The question for a replay ended.
-    ///
-    /// - Parameter result: The first message's id, which stands; nil when there is none any more.
-    mutating func replayed(_ result: Result<UUID?, any Error>, now: ContinuousClock.Instant) {
-        guard case .replay(var item, let isRepeat) = underWay else {
-            preconditionFailure("nothing was asked")
-        }
-        underWay = .nothing
-        switch result {
-        case .success(let id?):
-            answer(item, .replayed(id))
-            if id != item.messageID { drop(item) }
-        case .success(nil):
-            item.vanishedTags += 1
-            if item.vanishedTags < 3 {
-                groups.append(Group(items: [item], isRepeat: isRepeat))
-            } else {
-                answer(item, .unsettled)
-            }
-        case .failure:
-            backOff(now)
-            retry(Group(items: [item], isRepeat: isRepeat), now: now)
-        }
-    }
-
-    /// A withdrawal ended.
-    ///
-    /// - Parameter standing: The messages that stand all the same: somebody has claimed or repeated them, by a later commit that
-    ///   was durable.
-    mutating func withdrawn(standing: Set<UUID>) {
-        guard case .withdrawal(let items) = underWay else { preconditionFailure("nothing was withdrawn") }
-        underWay = .nothing
-        for item in items {
-            answer(item, item.messageID.map(standing.contains) ?? false ? .durable : .unsettled)
-        }
-    }
-
-    /// The frames of an abandoned message are gone, or are left to the sweeper.
-    mutating func abandonmentEnded() { underWay = .nothing }
-
-    // MARK: Outcomes
-
-    private mutating func answer(_ item: Item, _ answer: IntakeAnswer) {
-        if let ticket = item.ticket { answers.append((ticket, answer)) }
-    }
-
-    /// What was uploaded for a message that will not be kept.
-    private mutating func drop(_ item: Item) {
-        if case .message(let row, _) = item.work, row.isUploaded { abandon(row.id) }
-    }
-
-    private mutating func keep(_ tags: [[UInt8]], now: ContinuousClock.Instant) {
-        guard !tags.isEmpty else { return }
-        if self.tags.isEmpty { tagsSince = now }
-        self.tags = tags + self.tags
-    }
-
-    private mutating func backOff(_ now: ContinuousClock.Instant) {
-        let wait = limits.backOff.lowerBound * (1 << min(failures, 10))
-        failures += 1
-        retryAt = now + min(wait, limits.backOff.upperBound)
-    }
-
-    /// Nobody knows whether it happened: messages are submitted again, the rest cannot be.
-    private mutating func settle(_ group: Group, now: ContinuousClock.Instant) {
-        backOff(now)
-        var messages: [Item] = []
-        for item in group.items {
-            switch item.work {
-            case .message: messages.append(item)
-            case .upload: answer(item, .unsettled)
-            case .rejection: break
-            }
-        }
-        retry(Group(items: messages, isRepeat: true), now: now)
-    }
-
-    /// Again later, but for what is out of time.
-    private mutating func retry(_ group: Group, now: ContinuousClock.Instant) {
-        var group = group
-        let late = group.items.filter { $0.deadline <= now }
-        group.items.removeAll { $0.deadline <= now }
-        if group.isRepeat {
-            overdue += late
-        } else {
-            for item in late { answer(item, .unavailable) }
-        }
-        if !group.items.isEmpty { groups.append(group) }
-    }
-
-    /// The database does not answer: whoever waits since long hears it now.
-    private mutating func expire(_ now: ContinuousClock.Instant) {
-        while let item = queue.first, item.deadline <= now {
-            queuedBytes -= item.size
-            answer(queue.removeFirst(), .unavailable)
-        }
-        guard groups.contains(where: { $0.items.contains { $0.deadline <= now } }) else { return }
-        let all = groups
-        groups = []
-        for group in all { retry(group, now: now) }
-    }
-
-    private mutating func split(_ group: Group, _ error: PostgresError) {
-        if group.items.count > 1 {
-            let middle = group.items.count / 2
-            groups.append(Group(items: Array(group.items[middle...]), isRepeat: group.isRepeat))
-            groups.append(Group(items: Array(group.items[..<middle]), isRepeat: group.isRepeat))
-            return
-        }
-        guard let item = group.items.first else { return }
-        if case .message(let row, _) = item.work, row.replayTag != nil, IntakeLedger.isReplay(error) {
-            asked.append((item, group.isRepeat))
-        } else if case .message = item.work, IntakeLedger.isRepeatedID(error), !group.isRepeat {
-            groups.append(Group(items: [item], isRepeat: true))
-        } else {
-            answer(item, .atFault)
-        }
     }
 }
 

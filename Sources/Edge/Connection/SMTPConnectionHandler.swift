@@ -16,23 +16,24 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    private let edge: EdgeContext
-    private let pool: FrameBufferPool
-    private let clientAddress: String
+    let edge: EdgeContext
+    let pool: FrameBufferPool
+    let clientAddress: String
     private let networkIdentity: Identity?
     private let startsWithTLS: Bool
     private let onClose: (SMTPConnectionHandler) -> Void
 
-    private var machine: SMTPServerMachine
-    private var identity: Identity?
-    private var tlsDescription: String?
-    private var context: ChannelHandlerContext?
-    private var assembly: MessageAssembly?
+    var machine: SMTPServerMachine
+    private(set) var identity: Identity?
+    private(set) var tlsDescription: String?
+    private(set) var context: ChannelHandlerContext?
+    var assembly: MessageAssembly?
     /// What the client hears at the end of content that was given up on the way.
-    private var refusal: SMTPReply?
+    var refusal: SMTPReply?
     /// The tag of the last message that was answered 250, until the client shows that it got the answer.
-    private var unacknowledged: [UInt8]?
-    private var isOutstanding = false
+    var unacknowledged: [UInt8]?
+    /// A question to somebody else is open: the machine rests.
+    var isOutstanding = false
     private var isTurning = false
     private var isPaused = false
     private var isClosing = false
@@ -149,7 +150,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
 
     // MARK: The machine
 
-    private func turn() {
+    func turn() {
         guard !isTurning, !isOutstanding, !isClosing, context != nil else { return }
         isTurning = true
         defer { isTurning = false }
@@ -169,7 +170,9 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
             case .checkRecipient(let recipient): checkRecipient(recipient)
             case .openContent(let transaction): open(transaction)
             case .content(let slice): take(slice)
-            case .discardContent: discard()
+            case .discardContent(let fault):
+                if let fault { reject(RejectionReason(fault)) }
+                discard()
             case .commitContent(let hasEightBit): commit(hasEightBit: hasEightBit)
             case .close(let reply): close(reply)
             }
@@ -186,7 +189,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         case .content: patience = edge.patience.content
         case .answer: patience = .hours(24)
         }
-        deadline = .now() + patience
+        deadline = context.eventLoop.now + patience
         watch(context)
         pause(context, false)
     }
@@ -200,8 +203,9 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     private func timerFired() {
         timer = nil
         guard let context, !isClosing else { return }
-        if isOutstanding { deadline = .now() + .minutes(1) }
-        guard deadline <= .now() else { return watch(context) }
+        let now = context.eventLoop.now
+        if isOutstanding { deadline = now + .minutes(1) }
+        guard deadline <= now else { return watch(context) }
         if case .close(let reply) = machine.timedOut() { close(reply) }
     }
 
@@ -280,172 +284,4 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     private func checkRecipient(_ recipient: EnvelopeRecipient) {
         machine.recipientDecided(EdgePolicy.refusal(of: recipient))
     }
-
-    // MARK: Content
-
-    private func open(_ transaction: MailTransaction) {
-        guard let context, let identity,
-            let tenant = edge.control.current(now: Date())?.tenants[identity.tenant]
-        else {
-            return machine.contentDecided(EdgeReply.controlTooOld)
-        }
-        guard let sealer = edge.keys.sealer else { return machine.contentDecided(EdgeReply.noKeys) }
-        guard !edge.committer.isFull else {
-            edge.metrics.overloads.increment()
-            return machine.contentDecided(EdgeReply.overloaded)
-        }
-        let now = Date()
-        if let keys = edge.replayKeys.cached(tenant: tenant.id, now: now) {
-            return begin(transaction, tenant: tenant, keys: keys, sealer: sealer)
-        }
-        isOutstanding = true
-        let replayKeys = edge.replayKeys
-        context.eventLoop.makeFutureWithTask { try await replayKeys.fetch(tenant: tenant.id, now: now) }
-            .assumeIsolated().whenComplete { result in
-                self.isOutstanding = false
-                switch result {
-                case .success(let keys):
-                    self.begin(transaction, tenant: tenant, keys: keys, sealer: sealer)
-                case .failure(let error):
-                    self.edge.logger.warning("no replay keys", metadata: ["error": "\(error)"])
-                    self.machine.contentDecided(EdgeReply.notKept)
-                }
-                self.turn()
-            }
-    }
-
-    private func begin(
-        _ transaction: MailTransaction, tenant: TenantRow, keys: ReplayTagKeys, sealer: Sealer
-    ) {
-        let received = ReceivedHeader(
-            clientName: machine.clientName ?? "unknown", clientAddress: clientAddress,
-            hostName: edge.smtp.hostName, isExtended: machine.isExtended, isEncrypted: machine.isEncrypted,
-            isAuthenticated: machine.isAuthenticated, smtpUTF8: transaction.smtpUTF8,
-            tlsDescription: tlsDescription)
-        assembly = MessageAssembly(
-            transaction,
-            origin: .init(received: received, tenant: tenant.id, ruleset: tenant.defaultRuleset),
-            replayKeys: keys, sealer: sealer, pool: pool)
-        refusal = nil
-        machine.contentDecided(nil)
-    }
-
-    private func take(_ slice: ByteBuffer) {
-        guard let assembly else { return }
-        do throws(MessageAssembly.Refusal) {
-            guard let upload = try assembly.append(slice) else { return }
-            // Nothing is read and nothing more taken in until these frames are committed.
-            submit(.upload(upload)) { answer in
-                guard answer != .durable else { return }
-                self.refusal = self.reply(to: answer, id: upload.messageID)
-                self.discard()
-            }
-        } catch {
-            give(up: error)
-        }
-    }
-
-    private func give(up error: MessageAssembly.Refusal) {
-        switch error {
-        case .looping:
-            refusal = EdgeReply.looping
-            reject(.mailLoop)
-        case .unsealable(let error):
-            refusal = EdgeReply.noKeys
-            edge.logger.error("a message could not be sealed", metadata: ["error": "\(error)"])
-        }
-        discard()
-    }
-
-    private func commit(hasEightBit: Bool) {
-        guard let assembly else { return machine.transactionDecided(refusal ?? EdgeReply.notKept) }
-        do throws(MessageAssembly.Refusal) {
-            guard let last = try assembly.seal() else { return finish(assembly, hasEightBit: hasEightBit) }
-            submit(.upload(last)) { answer in
-                if answer == .durable { return self.finish(assembly, hasEightBit: hasEightBit) }
-                self.discard()
-                self.machine.transactionDecided(self.reply(to: answer, id: last.messageID))
-            }
-        } catch {
-            give(up: error)
-            machine.transactionDecided(refusal ?? EdgeReply.notKept)
-        }
-    }
-
-    private func finish(_ assembly: MessageAssembly, hasEightBit: Bool) {
-        let row: MessageRow
-        let previousTag: [UInt8]?
-        do throws(MessageAssembly.Refusal) {
-            (row, previousTag) = try assembly.finish(hasEightBit: hasEightBit)
-        } catch {
-            give(up: error)
-            machine.transactionDecided(refusal ?? EdgeReply.notKept)
-            return
-        }
-        // From here on the message is the committer's: a client that leaves now takes nothing back.
-        self.assembly = nil
-        submit(.message(row, previousTag: previousTag)) { answer in
-            switch answer {
-            case .durable:
-                self.edge.metrics.accepted.increment()
-                self.edge.metrics.acceptedOctets.increment(by: row.size)
-                // What came before the answer shows nothing.
-                self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
-            case .replayed: self.edge.metrics.replayed.increment()
-            case .unavailable, .storageFull, .overloaded, .unsettled, .atFault:
-                if row.isUploaded { self.edge.committer.abandon(row.id) }
-            }
-            self.machine.transactionDecided(self.reply(to: answer, id: row.id))
-        }
-    }
-
-    private func submit(_ work: IntakeWork, then next: @escaping (IntakeAnswer) -> Void) {
-        guard let context else { return }
-        let loop = context.eventLoop
-        let bound = NIOLoopBound((handler: self, next: next), eventLoop: loop)
-        isOutstanding = true
-        let ticket = IntakeTicket(loop: loop) { answer in
-            let (handler, next) = bound.value
-            handler.isOutstanding = false
-            next(answer)
-            handler.turn()
-        }
-        guard edge.committer.submit(work, ticket: ticket) else {
-            isOutstanding = false
-            return next(.overloaded)
-        }
-    }
-
-    private func reply(to answer: IntakeAnswer, id: UUID) -> SMTPReply {
-        switch answer {
-        case .durable: EdgeReply.queued(id.uuidString.lowercased())
-        case .replayed(let first): EdgeReply.queued(first.uuidString.lowercased())
-        case .overloaded: EdgeReply.overloaded
-        case .storageFull: EdgeReply.storageFull
-        case .unavailable, .unsettled, .atFault: EdgeReply.notKept
-        }
-    }
-
-    /// Forgets the message at hand, and what was uploaded of it.
-    private func discard() {
-        guard let assembly else { return }
-        self.assembly = nil
-        if let id = assembly.uploadedID { edge.committer.abandon(id) }
-    }
-
-    private func reject(_ reason: RejectionReason) {
-        guard let identity else { return }
-        let now = Date()
-        _ = edge.committer.submit(
-            .rejection(
-                RejectionRow(
-                    id: UUIDv7.make(at: now), tenant: identity.tenant, at: now, reasonCode: reason.rawValue)),
-            ticket: nil)
-    }
-}
-
-/// Why an edge refused a message, in events.
-enum RejectionReason: String {
-    case senderNotAllowed = "sender-not-allowed"
-    case mailLoop = "mail-loop"
 }

@@ -14,14 +14,21 @@ final class EdgeKeys: Sendable {
         var sealableUntil: Date?
     }
 
+    private let versionFile: String?
     private let root: Curve25519.Signing.PublicKey
     private let limits: Sealer.Limits
     private let state = Mutex(State())
 
+    /// - Parameter versionFile: Where the highest version is remembered over restarts; nil: nowhere.
     /// - Throws: when `root` is not an Ed25519 public key.
-    init(root: [UInt8], limits: Sealer.Limits) throws {
+    init(root: [UInt8], limits: Sealer.Limits, versionFile: String? = nil) throws {
         self.root = try Curve25519.Signing.PublicKey(rawRepresentation: root)
         self.limits = limits
+        self.versionFile = versionFile
+        guard let versionFile, let text = try? String(contentsOfFile: versionFile, encoding: .utf8),
+            let version = Int64(text.trimmingCharacters(in: .whitespacesAndNewlines))
+        else { return }
+        state.withLock { $0.highestVersion = version }
     }
 
     /// The sealer; nil while there is no key set.
@@ -34,15 +41,20 @@ final class EdgeKeys: Sendable {
     func take(_ signed: [UInt8], now: Date) throws(RegionKeySetError) {
         let atLeast = state.withLock { $0.highestVersion }
         let set = try RegionKeySet.open(signed, root: root, now: now, atLeastVersion: atLeast)
-        state.withLock { state in
-            guard set.version >= state.highestVersion else { return }
-            state.highestVersion = set.version
+        let isNewer = state.withLock { state in
+            guard set.version >= state.highestVersion else { return false }
+            defer { state.highestVersion = set.version }
             state.sealableUntil = set.sealableUntil(from: now)
             if let sealer = state.sealer {
                 sealer.replace(keySet: set)
             } else {
                 state.sealer = Sealer(keySet: set, limits: limits)
             }
+            return set.version > state.highestVersion
+        }
+        // A folder that cannot be written to costs the memory over a restart, nothing else.
+        if isNewer, let versionFile {
+            try? Data("\(set.version)\n".utf8).write(to: URL(fileURLWithPath: versionFile), options: .atomic)
         }
     }
 
