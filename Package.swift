@@ -148,7 +148,7 @@ let package = Package(
         .target(
             name: "Lab",
             dependencies: nio + [
-                "TLS", "Postgres", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
+                "CLinux", "TLS", "Postgres", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"),
             ], path: "Tests/Lab", swiftSettings: strict),

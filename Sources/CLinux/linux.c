@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <malloc.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -33,6 +34,10 @@ int zegel_return_large_blocks(void) {
     if (mallopt(M_MMAP_THRESHOLD, 512 * 1024) != 1) return 0;
     if (mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024) != 1) return 0;
     return mallopt(M_ARENA_MAX, 4);
+}
+
+int zegel_close_from(posix_spawn_file_actions_t *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
 }
 
 int zegel_peer_credentials(int fd, struct zegel_peer *peer) {

@@ -2,6 +2,7 @@
    No system header here: with _GNU_SOURCE they are other declarations than the ones that Glibc's module has. */
 #ifndef ZEGEL_CLINUX_H
 #define ZEGEL_CLINUX_H
+#include <spawn.h>
 #include <stddef.h>
 
 /* No core dump and no ptrace by another process of the same user. */
@@ -15,6 +16,9 @@ int zegel_overwrite_freed_memory(int byte);
 
 /* Large blocks go back to the kernel when they are freed, and few arenas keep small ones; 1 on success. */
 int zegel_return_large_blocks(void);
+
+/* A spawned child closes every descriptor from this number on; 0 on success. */
+int zegel_close_from(posix_spawn_file_actions_t *actions, int first);
 
 /* SO_PEERCRED of a connected Unix socket; 0 on success. */
 struct zegel_peer { int pid; unsigned int uid; unsigned int gid; };
