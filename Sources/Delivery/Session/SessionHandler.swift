@@ -30,6 +30,8 @@ final class SessionHandler: ChannelInboundHandler {
 
     private var context: ChannelHandlerContext?
     private var input = ByteBuffer()
+    /// The host has said 220 to STARTTLS and the handshake is not done: whatever ends the connection now, the handshake failed.
+    private var isHandshaking = false
     private var hasClosed = false
     private var lastError: (any Error)?
 
@@ -92,6 +94,7 @@ final class SessionHandler: ChannelInboundHandler {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let completed = event as? TLSHandshakeCompleted, !hasClosed {
+            isHandshaking = false
             status.secured(completed.evidence)
             var output = context.channel.allocator.buffer(capacity: 64)
             perform(context, machine.tlsEstablished(&output), output)
@@ -112,6 +115,9 @@ final class SessionHandler: ChannelInboundHandler {
 
     private func lost() -> SessionFailure {
         let step = machine.awaiting.step
+        if isHandshaking, !(lastError is TLSError) {
+            return SessionFailure(.handshakeFailed, step: "TLS", detail: "the connection ended")
+        }
         guard let lastError else { return SessionFailure(.connectionLost, step: step) }
         guard let tls = lastError as? TLSError else {
             return SessionFailure(.connectionLost, step: step, detail: "\(lastError)")
@@ -174,6 +180,7 @@ final class SessionHandler: ChannelInboundHandler {
         case .never: return
         case .opportunistic(let given), .required(let given): tls = given
         }
+        isHandshaking = true
         let handler = TLSHandler(
             client: tls, serverName: target.serverName,
             verification: .record(name: target.serverName, dane: target.dane),

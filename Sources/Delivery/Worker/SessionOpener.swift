@@ -47,6 +47,12 @@ struct SessionOpener: Sendable {
             guard error.code == .handshakeFailed || error.code == .startTLSInjection else {
                 return .failed(error)
             }
+            // A connection that ended in the handshake says nothing of the host's security: deferred, like any lost one.
+            if error.code == .handshakeFailed,
+                error.tls.map({ $0.code == .closedInHandshake || $0.code == .handshakeTimeout }) ?? true
+            {
+                return .failed(error)
+            }
             let absence = error.tls.map { TLSAbsence($0) } ?? .handshakeFailed(error.description)
             return .judged(
                 site(
