@@ -43,8 +43,11 @@ public struct NodeStatusServer: Service, CustomStringConvertible {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         let router = Router()
-        router.get("/metrics") { _, _ in
-            Self.answer(.ok, exposition(), "text/plain; version=0.0.4; charset=utf-8")
+        // Also at the root: the listener has this one purpose, and its bare URL is what a cluster's endpoints name.
+        for path in ["/", "/metrics"] {
+            router.get(RouterPath(path)) { _, _ in
+                Self.answer(.ok, exposition(), "text/plain; version=0.0.4; charset=utf-8")
+            }
         }
         router.get("/healthz") { _, _ in Self.answer(.ok, "ok\n", "text/plain; charset=utf-8") }
         router.get("/readyz") { _, _ in Self.readiness(readiness) }

@@ -328,7 +328,7 @@ class Cluster:
         total, seen = 0.0, False
         for url in self.e["regions"][0]["metrics"]:
             with contextlib.suppress(OSError):
-                text = urllib.request.urlopen(url, timeout=5).read().decode()
+                text = urllib.request.urlopen(url + "/metrics", timeout=5).read().decode()
                 for line in text.splitlines():
                     if line.startswith(name) and line[len(name)] in " {":
                         total, seen = total + float(line.rsplit(" ", 1)[1]), True
