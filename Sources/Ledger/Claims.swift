@@ -128,15 +128,17 @@ extension WorkLedger {
 
     /// Claims up to `request.limit` deliveries for a worker whose lease holds. One quorum commit.
     public func claim(worker: UUID, _ request: ClaimRequest) async throws -> [ClaimedDelivery] {
+        // The worker's row is locked against a reclaim that would forget it while this commit waits.
         let rows = try await committed([
+            PostgresStatement(Self.lease, [.uuid(worker)]),
             PostgresStatement(
                 Self.claim,
                 [
                     .uuid(worker), .int4(request.limit), .int4(request.lanes), .text(request.afterLane),
                     .textArray(request.excludedLanes.map { $0 }), .int4(request.perLane),
-                ])
+                ]),
         ])
-        return try rows[0].map { row in
+        return try rows[1].map { row in
             let numbers = try row.isNull(22) ? [] : row.int4Array(22)
             let addresses = try row.isNull(23) ? [] : row.bytesArray(23)
             return ClaimedDelivery(

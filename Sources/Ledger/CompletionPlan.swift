@@ -69,8 +69,18 @@ struct CompletionPlan {
         {
             recipientStates.append((key.message, recipient.number, recipient.state.rawValue))
         }
-        for event in completion.events { events.append(marked(event, endedBefore)) }
-        notifications.append(contentsOf: completion.notifications)
+        func wasDelivered(_ number: Int32) -> Bool {
+            endedBefore[Key(message: key.message, number: number)] == EndedRecipient.State.delivered.rawValue
+        }
+        // A recipient that a late 250 has served meanwhile is told of no failure.
+        for event in completion.events
+        where event.kind == .delivered || event.kind == .assessed || event.recipient.map(wasDelivered) != true
+        {
+            events.append(marked(event, endedBefore))
+        }
+        if completion.ended.isEmpty || !completion.ended.allSatisfy({ wasDelivered($0.number) }) {
+            notifications.append(contentsOf: completion.notifications)
+        }
         switch completion.step {
         case .ends: end(key, deliveriesOfMessage: completion.deliveriesOfMessage)
         case .retry(let due, let possibleDuplicate, let delayReported):
@@ -99,7 +109,8 @@ struct CompletionPlan {
         if let row, !(row.isClaimed && row.hasDot), nowEnded > 0 {
             if nowEnded >= row.openRecipients {
                 end(key, deliveriesOfMessage: completion.deliveriesOfMessage)
-            } else {
+            } else if row.isClaimed {
+                // One that is held or waits stays so, for those still open.
                 revoked.append(key)
             }
         }

@@ -109,7 +109,8 @@ extension WorkLedger {
             let row = current[CompletionPlan.Key(message: reference.message, number: reference.number)]
             return row.map { !$0.isClaimed || $0.fence != reference.fence } ?? true
         }
-        let asked = suspects.compactMap { completion in completion.events.first.map { (completion, $0) } }
+        // Any of them: a late 250 records its `delivered` events only.
+        let asked = suspects.flatMap { completion in completion.events.map { (completion, $0) } }
         if asked.isEmpty { return [] }
         let known = Set(
             try session.query(

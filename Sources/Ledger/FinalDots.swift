@@ -5,7 +5,7 @@ import Postgres
 
 extension WorkLedger {
     // The worker's own row is locked against a reclaim that would end its lease in this moment.
-    private static let lease = """
+    static let lease = """
         SELECT 1 FROM ledger.worker_heartbeat WHERE id = $1 AND lease_until > clock_timestamp() FOR KEY SHARE
         """
 

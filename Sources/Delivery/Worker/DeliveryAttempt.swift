@@ -101,7 +101,7 @@ struct DeliveryAttempt {
             if isUsable {
                 result.assessed.append(live.site)
                 await transact(live)
-                if let end = ending { return end }
+                if let end = ending() { return end }
                 // The host had hung up meanwhile: it is asked anew below, as if for the first time.
                 if result.recipients.isEmpty {
                     result.assessed.removeAll()
@@ -128,7 +128,7 @@ struct DeliveryAttempt {
             }
         }
         await walk(way, ruleset, &session)
-        if let end = ending { return end }
+        if let end = ending() { return end }
         concludeFromObstacles(way)
         return .concluded(result, isUnreachable: !hasSpoken)
     }
@@ -155,7 +155,7 @@ struct DeliveryAttempt {
                     result.assessed.append(live.site)
                     session = live
                     await transact(live)
-                    if ending != nil { return }
+                    if ending() != nil { return }
                     await live.session.quit()
                     session = nil
                 }
@@ -163,10 +163,17 @@ struct DeliveryAttempt {
         }
     }
 
-    /// What the attempt has come to, if it is over.
-    private var ending: AttemptEnd? {
-        if case .stream(let stream) = content.body, stream.isBroken.isSet { return .contentBroken }
-        if isWithheld { return .withheld }
+    /// What the attempt has come to, if it is over. A 250 of an earlier transaction of it is never given away: then those that
+    /// are left are put off, and the whole is a conclusion.
+    private mutating func ending() -> AttemptEnd? {
+        var isBroken = false
+        if case .stream(let stream) = content.body { isBroken = stream.isBroken.isSet }
+        if result.recipients.isEmpty {
+            if isBroken { return .contentBroken }
+            if isWithheld { return .withheld }
+        } else if isBroken || isWithheld {
+            conclude(.deferred, isBroken ? .integrityFailure : .connectionLost)
+        }
         return open.isEmpty ? .concluded(result, isUnreachable: false) : nil
     }
 

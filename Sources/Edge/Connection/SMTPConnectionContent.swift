@@ -118,7 +118,9 @@ extension SMTPConnectionHandler {
                     metadata: ["message": "\(row.id)", "tenant": "\(row.tenant)", "size": "\(row.size)"])
                 // What came before the answer shows nothing.
                 self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
-            case .replayed: self.edge.metrics.replayed.increment()
+            case .replayed:
+                self.edge.metrics.replayed.increment()
+                self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
             case .unavailable, .storageFull, .overloaded, .unsettled, .atFault:
                 if row.isUploaded { self.edge.committer.abandon(row.id) }
             }
