@@ -145,7 +145,7 @@ with folder() as path:
     rng = seed_from(arguments)
     canaries = Canaries(rng)
     report.check("the search finds each variant where one was planted", all(
-        canaries.hits(rng.randbytes(1000) + needle + rng.randbytes(1000)) == {what}
+        canaries.hits(b"\x01" * 1000 + needle + b"\x01" * 1000) == {what}
         for needle, what in canaries.needles.items()))
     planted = os.path.join(path, "planted")
     with open(planted, "wb") as file:
