@@ -18,6 +18,8 @@ public enum ScriptedAnswer: Sendable, Equatable {
     case silence
     /// Sends these bytes as they are.
     case raw(String)
+    /// Answers with this line once `resume()` is called; until then it reads nothing more of that connection.
+    case replyOnResume(String)
 }
 
 /// The steps of a session that a script can change.
@@ -97,6 +99,8 @@ public final class ScriptedSMTPServer: Sendable {
         public var open = 0
         /// Connections whose TLS handshake was completed.
         public var handshakes = 0
+        /// Answers that wait for `resume()`.
+        public var waiting = 0
     }
 
     private let shared: Shared
@@ -129,12 +133,28 @@ public final class ScriptedSMTPServer: Sendable {
     public var transcript: Transcript { shared.state.withLock { $0.transcript } }
     /// Changes what it does from now on.
     public func change(_ body: (inout SMTPScript) -> Void) { shared.state.withLock { body(&$0.script) } }
+    /// Lets go of every answer that waits.
+    public func resume() { for answer in shared.takeWaiting() { answer() } }
     /// Stops listening; open connections live on.
     public func stop() async throws { try await listener.close() }
 
     final class Shared: Sendable {
         let state: Mutex<(transcript: Transcript, script: SMTPScript)>
+        private let waiting = Mutex<[@Sendable () -> Void]>([])
         init(_ script: SMTPScript) { state = Mutex((Transcript(), script)) }
+
+        func wait(_ answer: @escaping @Sendable () -> Void) {
+            waiting.withLock { $0.append(answer) }
+            note { $0.waiting += 1 }
+        }
+        func takeWaiting() -> [@Sendable () -> Void] {
+            let taken = waiting.withLock { waiting in
+                defer { waiting = [] }
+                return waiting
+            }
+            note { $0.waiting -= taken.count }
+            return taken
+        }
 
         func note(_ change: (inout Transcript) -> Void) { state.withLock { change(&$0.transcript) } }
         var script: SMTPScript { state.withLock { $0.script } }
@@ -194,6 +214,10 @@ public final class ScriptedSMTPServer: Sendable {
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             var bytes = unwrapInboundIn(data)
             input.writeBuffer(&bytes)
+            proceed(context)
+        }
+
+        private func proceed(_ context: ChannelHandlerContext) {
             while !isSilent, context.channel.isActive, let line = nextLine() {
                 if inContent { take(context, line) } else { command(context, line) }
             }
@@ -291,7 +315,7 @@ public final class ScriptedSMTPServer: Sendable {
             let answer = shared.answer(step) ?? .reply(ordinary)
             let isPositive =
                 switch answer {
-                case .reply(let text), .raw(let text), .replyThenClose(let text):
+                case .reply(let text), .raw(let text), .replyThenClose(let text), .replyOnResume(let text):
                     text.first == "2" || text.first == "3"
                 case .close, .silence: false
                 }
@@ -305,6 +329,17 @@ public final class ScriptedSMTPServer: Sendable {
             case .silence: isSilent = true
             case .raw(let text):
                 context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: text)), promise: nil)
+            case .replyOnResume(let text):
+                isSilent = true
+                let bound = NIOLoopBound((connection: self, context: context), eventLoop: context.eventLoop)
+                shared.wait {
+                    bound.eventLoop.execute {
+                        let (connection, context) = bound.value
+                        connection.isSilent = false
+                        connection.say(context, text)
+                        connection.proceed(context)
+                    }
+                }
             }
             return isPositive && context.channel.isActive
         }
