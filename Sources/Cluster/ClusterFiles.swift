@@ -66,6 +66,14 @@ enum ClusterFiles {
         guard chmod(path, mode) == 0 else { throw failure("cannot set the rights of \(path)") }
     }
 
+    /// Makes sure that a folder with a name that others could guess is ours and no link: it may lie in /tmp.
+    static func ownFolder(_ path: String) throws(ClusterError) {
+        var information = stat()
+        guard lstat(path, &information) == 0, information.st_mode & S_IFMT == S_IFDIR,
+            information.st_uid == geteuid()
+        else { throw ClusterError(.environment, "\(path) is not a folder of this user: remove it") }
+    }
+
     /// The last `count` lines of a file, for a message about what went wrong.
     static func tail(_ path: String, lines count: Int) -> String {
         guard let file = FileHandle(forReadingAtPath: path) else { return "" }

@@ -28,6 +28,8 @@ public struct NodeConfiguration: Sendable {
             ("node.data_dir", layout.directory + "/nodes/" + node.name),
             ("control.dsn", dsn), ("shard.dsns", "a=" + dsn), ("metrics.listen", address("metrics")),
             ("keys.root_public", rootPublic),
+            // Less than what the supervisor grants before it kills.
+            ("node.shutdown_grace", node.role == .api ? "3s" : "7s"),
         ]
         switch node.role {
         case .edge:

@@ -33,6 +33,7 @@ struct PreparedCluster: Sendable {
             try ClusterFiles.folder(folder, mode: 0o700)
         }
         for folder in [layout.certificates, layout.sockets] { try ClusterFiles.folder(folder, mode: 0o755) }
+        try ClusterFiles.ownFolder(layout.sockets)
 
         postgres = try await PostgresInstance(layout: layout, region: region)
         if access(layout.data + "/PG_VERSION", F_OK) != 0 { say("making the database") }
@@ -119,7 +120,7 @@ struct PreparedCluster: Sendable {
             program(
                 node.name, node.role, "zegel-\(node.role.rawValue)",
                 ["--config", layout.configuration(of: node.name)],
-                node.role == .api ? 3 : 8)
+                node.role == .api ? 4 : 8)
         }
         return [database, keyring] + nodes
     }

@@ -31,7 +31,8 @@ struct LocalCommand: AsyncParsableCommand {
             abstract: "Make or restart a local cluster and wait until it is ready.",
             discussion: """
                 Makes DIR when it is not there. What an option does not say stays as it was at the last up: counts, \
-                ruleset, settings, ports. --set given at least once replaces all settings given before.
+                ruleset, settings, ports. --set given at least once, or any ZEGEL_ variable of a setting, replaces all \
+                settings given before. dns.trust_anchor is none unless it is set: every DNS answer is then insecure.
 
                 Without --detach it stays in front, and Ctrl-C ends everything in order. With --detach it returns once \
                 every node is ready, and the supervisor goes on by itself. A cluster that is up already is left as it \
@@ -84,7 +85,9 @@ struct LocalCommand: AsyncParsableCommand {
                 let cluster = try LocalCluster(directory: folder.dir)
                 let request = ClusterRequest(
                     regions: regions, shards: shards, edges: edges, workers: workers, ruleset: ruleset,
-                    settings: set.isEmpty ? nil : set)
+                    settings: try RequestedSettings.list(
+                        assignments: set, environment: ProcessInfo.processInfo.environment,
+                        currentDirectory: FileManager.default.currentDirectoryPath))
                 let asJSON = json
                 let directory = cluster.layout.directory
                 let outcome = try await cluster.up(
