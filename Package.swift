@@ -157,7 +157,8 @@ let package = Package(
         .testTarget(name: "SMTPTests", dependencies: embedded + ["SMTP"], swiftSettings: strict),
         .testTarget(name: "DNSTests", dependencies: ["DNS", "Lab"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
-        .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
+        .testTarget(
+            name: "ObservabilityTests", dependencies: ["CLinux", "Observability"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(
             name: "SealingTests", dependencies: nio + ["Sealing", crypto, logging], exclude: ["Vectors"],

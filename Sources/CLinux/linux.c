@@ -27,8 +27,6 @@ int zegel_forbid_dumps(void) {
 
 int zegel_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 
-int zegel_overwrite_freed_memory(int byte) { return mallopt(M_PERTURB, byte); }
-
 int zegel_return_large_blocks(void) {
     /* A fixed threshold: else glibc raises it with the first large block freed, and keeps what follows. */
     if (mallopt(M_MMAP_THRESHOLD, 512 * 1024) != 1) return 0;

@@ -23,10 +23,13 @@ public enum RequestedSettings {
         let paths = Set(Keys.entries.filter { $0.type == "path" }.map(\.name) + ["dns.trust_anchor"])
         let all = (variables + assignments).map { assignment -> String in
             let parts = assignment.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let name = parts.first?.trimmingCharacters(in: .whitespaces), parts.count == 2, paths.contains(name)
+            guard let name = parts.first?.trimmingCharacters(in: .whitespaces), parts.count == 2,
+                paths.contains(name)
             else { return assignment }
             let path = parts[1].trimmingCharacters(in: .whitespaces)
-            if path.isEmpty || path.hasPrefix("/") || ["root", "none"].contains(path) { return "\(name)=\(path)" }
+            if path.isEmpty || path.hasPrefix("/") || ["root", "none"].contains(path) {
+                return "\(name)=\(path)"
+            }
             return "\(name)=" + (currentDirectory + "/" + path as NSString).standardizingPath
         }
         return all.isEmpty ? nil : all

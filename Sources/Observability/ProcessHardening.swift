@@ -12,8 +12,7 @@ public enum ProcessHardening {
     public static func apply() -> [String] {
         var missing: [String] = []
         if zegel_forbid_dumps() != 0 { missing.append("core dumps could not be forbidden") }
-        // Any byte but 0 switches it on; glibc writes it over every block that is freed.
-        if zegel_overwrite_freed_memory(0xA5) != 1 { missing.append("freed memory is not overwritten") }
+        if zegel_overwrites_freed_memory() != 1 { missing.append("freed memory is not overwritten") }
         if zegel_return_large_blocks() != 1 { missing.append("the allocator keeps large blocks") }
         // Swift's backtracer prints registers and memory of a crash to stderr: back to the kernel's default.
         for number in [SIGQUIT, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP] { signal(number, SIG_DFL) }

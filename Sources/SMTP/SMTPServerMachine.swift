@@ -163,6 +163,21 @@ public struct SMTPServerMachine: ~Copyable {
 
     /// The next thing to do.
     public mutating func next() -> Action {
+        let action = step()
+        switch action {
+        case .needInput, .wait: forgetRead()
+        default: break
+        }
+        return action
+    }
+
+    /// Lets go of what has been read: mail does not stay in a buffer while the client rests (design law 4).
+    private mutating func forgetRead() {
+        guard inbound.readerIndex > 0 else { return }
+        inbound = inbound.readableBytes == 0 ? ByteBuffer() : ByteBuffer(buffer: inbound)
+    }
+
+    private mutating func step() -> Action {
         while true {
             if !pending.isEmpty { return pending.removeFirst() }
             switch phase {

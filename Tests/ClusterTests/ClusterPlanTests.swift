@@ -88,24 +88,35 @@ struct ClusterPlanTests {
 
 @Suite("Settings asked for hold wherever a node runs")
 struct RequestedSettingsTests {
-    static func list(_ assignments: [String], _ environment: [String: String] = [:]) throws(ClusterError) -> [String]? {
-        try RequestedSettings.list(assignments: assignments, environment: environment, currentDirectory: "/home/ann")
+    static func list(_ assignments: [String], _ environment: [String: String] = [:]) throws(ClusterError)
+        -> [String]?
+    {
+        try RequestedSettings.list(
+            assignments: assignments, environment: environment, currentDirectory: "/home/ann")
     }
 
-    @Test("relative paths become absolute, variables become assignments that --set overrides, nothing is nothing")
+    @Test(
+        "relative paths become absolute, variables become assignments that --set overrides, nothing is nothing"
+    )
     func forms() throws {
         #expect(try Self.list([], ["HOME": "/home/ann", "ZEGEL_DIR": "/c"]) == nil)
         #expect(try Self.list(["delivery.trust_roots=../ca.pem"]) == ["delivery.trust_roots=/home/ca.pem"])
-        #expect(try Self.list(["dns.trust_anchor = anchors/root.key"]) == ["dns.trust_anchor=/home/ann/anchors/root.key"])
+        #expect(
+            try Self.list(["dns.trust_anchor = anchors/root.key"]) == [
+                "dns.trust_anchor=/home/ann/anchors/root.key"
+            ])
         #expect(try Self.list(["dns.trust_anchor=none"]) == ["dns.trust_anchor=none"])
         #expect(
-            try Self.list(["delivery.port=2", "delivery.routes=a.test=b.test:25"], ["ZEGEL_DELIVERY_PORT": "1"])
+            try Self.list(
+                ["delivery.port=2", "delivery.routes=a.test=b.test:25"], ["ZEGEL_DELIVERY_PORT": "1"])
                 == ["delivery.port=1", "delivery.port=2", "delivery.routes=a.test=b.test:25"])
     }
 
-    @Test("what is no setting is refused, whoever says it", arguments: [
-        (["delivery.prot=25"], [:]), (["delivery.port=many"], [:]), ([], ["ZEGEL_DELIVERY_PROT": "25"]),
-    ] as [([String], [String: String])])
+    @Test(
+        "what is no setting is refused, whoever says it",
+        arguments: [
+            (["delivery.prot=25"], [:]), (["delivery.port=many"], [:]), ([], ["ZEGEL_DELIVERY_PROT": "25"]),
+        ] as [([String], [String: String])])
     func refused(_ assignments: [String], _ environment: [String: String]) {
         #expect {
             try Self.list(assignments, environment)

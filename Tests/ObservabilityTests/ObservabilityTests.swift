@@ -1,4 +1,5 @@
 // What a node says of itself: logs, metrics, readiness.
+import CLinux
 import Foundation
 import Logging
 import Metrics
@@ -248,6 +249,38 @@ private final class Lines: Sendable {
             #expect(try await get(port, "/other").status == 404)
             await group.triggerGracefulShutdown()
             try await tasks.waitForAll()
+        }
+    }
+}
+
+@Suite("A process that sees plaintext leaves nothing behind (design law 4)")
+struct ProcessHardeningTests {
+    @Test(
+        "memory is overwritten when it is freed, also the small blocks that a thread keeps",
+        arguments: [24, 64, 500, 5_000])
+    func freedMemory(_ size: Int) {
+        #expect(zegel_overwrites_freed_memory() == 1)
+        let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 8)
+        block.initializeMemory(as: UInt8.self, repeating: 0x5A, count: size)
+        let address = Int(bitPattern: block)
+        block.deallocate()
+        // The allocator keeps its own links in the first words of a free block.
+        let left = UnsafeRawPointer(bitPattern: address).map {
+            UnsafeRawBufferPointer(start: $0, count: size)
+        }
+        #expect(left?.dropFirst(16).contains(0x5A) == false)
+    }
+
+    @Test("memory that grows keeps its content, and its old place is overwritten")
+    func grown() throws {
+        let block = try #require(malloc(100))
+        memset(block, 0x5A, 100)
+        let old = Int(bitPattern: block)
+        let grown = try #require(realloc(block, 100_000))
+        defer { free(grown) }
+        #expect(UnsafeRawBufferPointer(start: grown, count: 100).allSatisfy { $0 == 0x5A })
+        if let left = UnsafeRawPointer(bitPattern: old), UnsafeRawPointer(grown) != left {
+            #expect(!UnsafeRawBufferPointer(start: left, count: 100).dropFirst(16).contains(0x5A))
         }
     }
 }

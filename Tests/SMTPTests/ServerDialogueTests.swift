@@ -1,3 +1,4 @@
+import NIOCore
 import Testing
 
 @testable import SMTP
@@ -328,5 +329,39 @@ import Testing
         guard case .close(let reply?) = machine.timedOut() else { Issue.record("not closed"); return }
         #expect(reply.code == 421 && reply.enhanced == EnhancedStatusCode(4, 4, 2))
         guard case .close(nil) = machine.next() else { Issue.record("not closed"); return }
+    }
+}
+
+@Suite("A connection that rests holds nothing of what was read from it (design law 4)")
+struct ServerMemoryTests {
+    static func machine(after pieces: [String]) -> SMTPServerMachine {
+        var machine = SMTPServerMachine(
+            options: SMTPServerOptions(hostName: "edge.test", maximumSize: 100_000), isEncrypted: true,
+            isKnownNetwork: true)
+        for piece in pieces {
+            machine.receive(ByteBuffer(string: piece))
+            turning: while true {
+                switch machine.next() {
+                case .needInput, .wait, .close: break turning
+                default: continue
+                }
+            }
+        }
+        return machine
+    }
+
+    @Test(
+        "nothing, or only the line that is not whole yet",
+        arguments: [
+            (["EHLO client.test\r\n"], 0),
+            (["EHLO client.test\r\nNOOP\r\nNO"], 2),
+            (["EHLO client.test\r\nMAIL FROM:<ann@a.test>\r\n"], 0),
+            (["EHLO client.test\r\n", "NOO", "P\r\n"], 0),
+        ])
+    func nothing(_ pieces: [String], _ left: Int) {
+        let machine = Self.machine(after: pieces)
+        #expect(machine.inbound.readerIndex == 0)
+        #expect(machine.inbound.readableBytes == left)
+        #expect(left > 0 || machine.inbound.capacity == 0)
     }
 }

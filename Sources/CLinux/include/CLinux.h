@@ -1,4 +1,4 @@
-/* What Glibc's module map leaves out: variadic prctl, mallopt's knob, the peer's credentials on a Unix socket, fork and exec.
+/* What Glibc's module map leaves out: variadic prctl, mallopt's knobs, the peer's credentials on a Unix socket, fork and exec.
    No system header here: with _GNU_SOURCE they are other declarations than the ones that Glibc's module has. */
 #ifndef ZEGEL_CLINUX_H
 #define ZEGEL_CLINUX_H
@@ -11,8 +11,8 @@ int zegel_forbid_dumps(void);
 /* The kernel ends this process when its parent dies. */
 int zegel_die_with_parent(int signal);
 
-/* glibc overwrites every freed block with this byte. */
-int zegel_overwrite_freed_memory(int byte);
+/* Whether memory is overwritten when it is freed: 1, or 0 where another allocator has taken the place of ours (heap.c). */
+int zegel_overwrites_freed_memory(void);
 
 /* Large blocks go back to the kernel when they are freed, and few arenas keep small ones; 1 on success. */
 int zegel_return_large_blocks(void);
