@@ -166,7 +166,8 @@ let package = Package(
         .testTarget(
             name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
         .testTarget(
-            name: "SmartTLSTests", dependencies: ["SmartTLS", "TLS", "Policy", "Lab"], swiftSettings: strict),
+            name: "SmartTLSTests", dependencies: nio + ["SmartTLS", "TLS", "DNS", "Policy", "Lab"],
+            swiftSettings: strict),
         .testTarget(
             name: "EdgeTests",
             dependencies: embedded + [
