@@ -56,7 +56,7 @@ final class EdgeServer: Service, CustomStringConvertible {
         readiness.hold("listening")
         for listener in listeners {
             edge.logger.info(
-                "listening", metadata: ["address": "\(listener.localAddress?.description ?? "")"])
+                "listening", metadata: ["listener": "\(listener.localAddress?.description ?? "")"])
         }
         try? await gracefulShutdown()
         for listener in listeners { try? await listener.close() }

@@ -143,6 +143,8 @@ public struct DeliverySettings: Sendable {
     public var retry: [Duration]
     /// When a deferred delivery ends.
     public var expire: Duration
+    /// Age at which a sender is told of a delay, once.
+    public var delayReport: Duration
     /// Port of recipient hosts.
     public var port: Int
     /// PEM file of trusted roots; nil for the system's.
@@ -162,6 +164,7 @@ public struct DeliverySettings: Sendable {
     public init(_ s: Settings) {
         retry = s[Keys.deliveryRetry]
         expire = s[Keys.deliveryExpire]
+        delayReport = s[Keys.deliveryDelayReport]
         port = s[Keys.deliveryPort]
         trustRoots = s[Keys.deliveryTrustRoots]
         routes = s[Keys.deliveryRoutes]

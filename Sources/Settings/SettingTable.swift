@@ -79,6 +79,9 @@ public enum Keys {
     static let deliveryExpire = SettingKey(
         "delivery.expire", .duration(.seconds(1) ... .seconds(30 * 86_400)), "5d",
         "When a deferred delivery ends with a report to its sender.")
+    static let deliveryDelayReport = SettingKey(
+        "delivery.delay_report", .duration(.seconds(1) ... .seconds(30 * 86_400)), "4h",
+        "Age of a message at which its sender is told, once, that it is delayed.")
     static let deliveryPort = SettingKey(
         "delivery.port", .int(1...65_535), "25", "Port of recipient hosts.")
     static let deliveryTrustRoots = SettingKey(
@@ -161,7 +164,8 @@ public enum Keys {
         .init(edgeMaxMessageSize), .init(edgeMaxRecipients), .init(edgeSettle), .init(edgeBatchBytes),
         .init(edgeBatchCount),
         .init(workerConcurrency), .init(workerPerDestination), .init(workerLease), .init(workerPrefetch),
-        .init(deliveryRetry), .init(deliveryExpire), .init(deliveryPort), .init(deliveryTrustRoots),
+        .init(deliveryRetry), .init(deliveryExpire), .init(deliveryDelayReport), .init(deliveryPort),
+        .init(deliveryTrustRoots),
         .init(deliveryRoutes), .init(deliverySourceAddress), .init(deliveryFinalDotTimeout),
         .init(deliveryInDoubt), .init(deliveryHostName),
         .init(dnsForwarders), .init(dnsTrustAnchor),

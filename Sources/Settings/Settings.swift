@@ -153,12 +153,29 @@ public struct Settings: Sendable {
         return value
     }
 
-    /// What `--check` prints: every key with its value and where it came from; secrets as `(set)`.
-    public func report() -> String {
-        let lines = Keys.entries.map { entry -> (String, String) in
+    /// One setting as `--check` tells it.
+    public struct Reported: Sendable, Hashable, Codable {
+        /// The key.
+        public let key: String
+        /// Its value as text; `(set)` for a secret, `(not set)` where there is none.
+        public let value: String
+        /// Where it came from.
+        public let origin: String
+    }
+
+    /// Every key with its value and where it came from, by name; secrets as `(set)`.
+    public var reported: [Reported] {
+        Keys.entries.map { entry in
             let held = held[entry.name]
-            return ("\(entry.name) = \(Self.shown(held?.text, entry))", "\(held?.origin ?? .byDefault)")
+            return Reported(
+                key: entry.name, value: Self.shown(held?.text, entry), origin: "\(held?.origin ?? .byDefault)"
+            )
         }
+    }
+
+    /// What `--check` prints: a line for each of `reported`.
+    public func report() -> String {
+        let lines = reported.map { ("\($0.key) = \($0.value)", $0.origin) }
         let width = min(60, lines.map(\.0.count).max() ?? 0)
         return lines.map { left, origin in
             left + String(repeating: " ", count: max(1, width - left.count + 1)) + "(\(origin))\n"

@@ -17,8 +17,16 @@ struct CheckCommand: AsyncParsableCommand {
             """)
 
     @OptionGroup var sources: SettingsOptions
+    @Flag(name: .long, help: "Print JSON: each key with its value and origin.")
+    var json = false
 
     func run() async throws {
-        try await reporting { answer(try sources.settings().report().trimmingCharacters(in: .newlines)) }
+        try await reporting {
+            let settings = try sources.settings()
+            answer(
+                json
+                    ? try zegel.json(settings.reported)
+                    : settings.report().trimmingCharacters(in: .newlines))
+        }
     }
 }

@@ -140,10 +140,13 @@ struct LocalCommand: AsyncParsableCommand {
                 """)
 
         @OptionGroup var folder: Folder
+        @Flag(name: .long, help: "Print JSON: whether it was up.")
+        var json = false
 
         func run() async throws {
             try await reporting {
                 let wasUp = try await LocalCluster(directory: folder.dir).down(say: say)
+                if json { return answer(try zegel.json(["was_up": wasUp])) }
                 say(wasUp ? "everything has ended" : "the cluster was not up")
             }
         }

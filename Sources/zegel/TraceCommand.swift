@@ -11,7 +11,7 @@ struct TraceCommand: AsyncParsableCommand {
         commandName: "trace",
         abstract: "Show what became of one message: its recipients, verdicts and timeline.",
         discussion: """
-            The message id is what the edge answered after DATA: 250 2.6.0 <id> queued. A settings file needs \
+            The message id is what the edge answered after DATA: 250 2.6.0 <id> queued; with or without the brackets. A settings file needs \
             client.url, client.key_file and client.authority.
 
             The exit status is 1 when there is no such message.
@@ -31,6 +31,7 @@ struct TraceCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await reporting {
+            let id = id.trimmingCharacters(in: CharacterSet(charactersIn: "<>"))
             guard UUID(uuidString: id) != nil else { throw ClusterError(.usage, "\(id) is no message id") }
             let settings = try ClientSettings(cluster.settings(file: .client))
             guard let key = try? String(contentsOfFile: settings.keyFile, encoding: .utf8) else {

@@ -165,7 +165,7 @@ final class CompletionWriter: Sendable {
                 logger.warning(
                     "completion of a claim that is no longer ours",
                     metadata: [
-                        "message": "\(completion.reference.message)",
+                        "message_id": "\(completion.reference.message)",
                         "delivered_recorded": "\(deliveredRecorded)",
                     ])
             }
@@ -177,7 +177,7 @@ final class CompletionWriter: Sendable {
         refusals.increment()
         logger.critical(
             "the database refuses a result: it is tried again",
-            metadata: ["message": "\(completion.reference.message)", "error": "\(error)"])
+            metadata: ["message_id": "\(completion.reference.message)", "error": "\(error)"])
         state.withLock { state in
             state.refused.append(CompletionBatch.Entry(worker: worker, completion: completion))
             if state.refused.count > Self.maximumRefused { state.refused.removeFirst() }

@@ -62,7 +62,7 @@ struct LaneRunner: Sendable {
         } catch {
             logger.warning(
                 "a content could not be read",
-                metadata: ["message": "\(delivery.claim.reference.message)", "error": "\(error)"])
+                metadata: ["message_id": "\(delivery.claim.reference.message)", "error": "\(error)"])
             await release([delivery])
             return
         }
@@ -111,9 +111,10 @@ struct LaneRunner: Sendable {
             // Nothing ends without a key to write its notification (design §6).
             logger.error(
                 "a notification cannot be sealed: its delivery waits",
-                metadata: ["message": "\(delivery.claim.reference.message)", "error": "\(error)"])
+                metadata: ["message_id": "\(delivery.claim.reference.message)", "error": "\(error)"])
             var patient = policy
-            patient.schedule = RetrySchedule(waits: schedule.waits, expire: .seconds(1 << 40))
+            patient.schedule = RetrySchedule(
+                waits: schedule.waits, expire: .seconds(1 << 40), delayReport: schedule.delayReport)
             settlement = Settlement.make(delivery.facts, result.waiting(), patient, now: now, random: random)
             settlement.reports = []
             guard let waiting = try? scribe.completion(delivery, settlement, header: head, now: now) else {
@@ -128,7 +129,7 @@ struct LaneRunner: Sendable {
             logger.error(
                 "a delivery is held",
                 metadata: [
-                    "message": "\(delivery.claim.reference.message)",
+                    "message_id": "\(delivery.claim.reference.message)",
                     "reason": "\(settlement.events.last?.reason.rawValue ?? "")",
                 ])
         }
@@ -160,7 +161,7 @@ struct LaneRunner: Sendable {
         metrics.count(.held, reason)
         logger.critical(
             "a stored message does not authenticate: held, nothing was sent",
-            metadata: ["message": "\(delivery.claim.reference.message)"])
+            metadata: ["message_id": "\(delivery.claim.reference.message)"])
         guard lease.owns(delivery.worker) else { return abandon(delivery) }
         writer.add(
             scribe.held(

@@ -149,7 +149,7 @@ final class MessageOpener: Sendable {
         } catch {
             logger.error(
                 "a claimed delivery does not open",
-                metadata: ["message": "\(claim.reference.message)", "error": "\(error)"])
+                metadata: ["message_id": "\(claim.reference.message)", "error": "\(error)"])
             opened.broken.append(
                 BrokenClaim(claim: claim, fault: .integrityFailure, metadataKey: metadataKey))
         }

@@ -9,14 +9,17 @@ public struct RetrySchedule: Sendable, Hashable {
     public let waits: [Duration]
     /// Age of a message at which a failed attempt is its last.
     public let expire: Duration
+    /// Age of a message at which its sender is told of the delay, once.
+    public let delayReport: Duration
 
     /// The part of a wait that it may be shorter or longer.
     public static let spread = 0.2
 
     /// A schedule; an empty list waits half an hour each time.
-    public init(waits: [Duration], expire: Duration) {
+    public init(waits: [Duration], expire: Duration, delayReport: Duration = .seconds(4 * 3600)) {
         self.waits = waits.isEmpty ? [.seconds(1800)] : waits
         self.expire = expire
+        self.delayReport = delayReport
     }
 
     /// The wait after an attempt.

@@ -12,8 +12,6 @@ struct SettlementPolicy: Sendable {
     var schedule: RetrySchedule
     /// Whether what is in doubt is held for an operator rather than sent again.
     var holdsInDoubt: Bool
-    /// Age at which a sender is told of a delay, once.
-    var delayReportAfter: Duration = .seconds(4 * 3600)
 }
 
 /// The facts of a claimed delivery that a settlement needs.
@@ -174,7 +172,7 @@ struct Settlement: Sendable {
                 .followed(by: BilingualText(result.reason.sentence))
         case .deferred:
             guard notify.contains(.delay), !facts.delayReported,
-                now.timeIntervalSince(facts.acceptedAt) >= policy.delayReportAfter.seconds
+                now.timeIntervalSince(facts.acceptedAt) >= policy.schedule.delayReport.seconds
             else { return }
             report.action = .delayed
             report.willRetryUntil = facts.acceptedAt.addingTimeInterval(policy.schedule.expire.seconds)

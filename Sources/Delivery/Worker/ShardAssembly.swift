@@ -66,7 +66,9 @@ extension ShardWorker {
                 group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
                 sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts),
             rulesets: RulesetBook(), control: parts.control,
-            schedule: RetrySchedule(waits: parts.delivery.retry, expire: parts.delivery.expire),
+            schedule: RetrySchedule(
+                waits: parts.delivery.retry, expire: parts.delivery.expire,
+                delayReport: parts.delivery.delayReport),
             inDoubt: parts.delivery.inDoubt, metrics: metrics, logger: logger)
         opener = MessageOpener(ledger: parts.reading, keys: parts.keys, logger: logger)
         concurrency = parts.worker.concurrency

@@ -161,7 +161,7 @@ struct ShardWorker: Sendable {
             runner.metrics.count(.held, broken.fault == .keyDestroyed ? .keyDestroyed : .integrityFailure)
             logger.critical(
                 "a claimed message cannot be opened: held",
-                metadata: ["message": "\(broken.claim.reference.message)", "fault": "\(broken.fault)"])
+                metadata: ["message_id": "\(broken.claim.reference.message)", "fault": "\(broken.fault)"])
             runner.writer.add(runner.scribe.held(broken, now: Date()), worker: worker)
         }
         load.dropped(opened.broken.map(\.claim.lane))

@@ -115,7 +115,7 @@ extension SMTPConnectionHandler {
                 self.edge.metrics.acceptedOctets.increment(by: row.size)
                 self.edge.logger.debug(
                     "accepted",
-                    metadata: ["message": "\(row.id)", "tenant": "\(row.tenant)", "size": "\(row.size)"])
+                    metadata: ["message_id": "\(row.id)", "tenant": "\(row.tenant)", "size": "\(row.size)"])
                 // What came before the answer shows nothing.
                 self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
             case .replayed:
