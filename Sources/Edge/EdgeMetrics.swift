@@ -16,6 +16,8 @@ struct EdgeMetrics: Sendable {
     let unsettledCommits = Counter(label: "zegel_edge_commits_unsettled")
     let splits = Counter(label: "zegel_edge_commits_split")
     let withdrawals = Counter(label: "zegel_edge_messages_withdrawn")
+    /// Acknowledged replay tags that found no room: each stays until its window ends.
+    let tagsForgotten = Counter(label: "zegel_edge_replay_tags_forgotten")
     let commitSeconds = Timer(label: "zegel_edge_commit_seconds")
     let batchMessages = Recorder(label: "zegel_edge_batch_messages")
     let authenticated = Counter(label: "zegel_edge_authentications", dimensions: [("outcome", "accepted")])

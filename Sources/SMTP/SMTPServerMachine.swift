@@ -138,9 +138,6 @@ public struct SMTPServerMachine: ~Copyable {
         return transaction == nil
     }
 
-    /// Octets that came and are not worked on yet.
-    public var bufferedOctets: Int { inbound.readableBytes }
-
     /// Takes in what the client sent.
     public mutating func receive(_ buffer: ByteBuffer) {
         if case .closed = phase { return }

@@ -94,6 +94,11 @@ struct EdgeFixture: Sendable {
             trust: trust)
     }
 
+    /// A connection of the owner's, for a test that holds a lock.
+    func connection() async throws -> PostgresConnection {
+        try await PostgresConnection.connect(PostgresConfiguration(postgres.dsn(database: database)))
+    }
+
     /// One number from the database, asked by the owner.
     func count(_ sql: String) async throws -> Int64 {
         try await admin.withConnection { connection in

@@ -308,6 +308,29 @@ import Testing
         #expect(seen == [[[9]], [[9]]])
     }
 
+    @Test("Law 9: acknowledged tags are bounded, through failures too, and what finds no room is counted")
+    func tagBound() {
+        var limits = GroupCommit<Int>.Limits()
+        limits.tagCount = 4
+        var group = GroupCommit<Int>(limits: limits)
+        for tag in 0..<6 { group.acknowledge([UInt8(tag)], now: Self.start) }
+        #expect(group.takeForgottenTags() == 2)
+        guard case .submit(let batch, _) = group.next(now: Self.start) else {
+            Issue.record("no flush"); return
+        }
+        #expect(batch.acknowledgedTags == [[0], [1], [2], [3]])
+        // While that is under way others come; then it fails.
+        for tag in 6..<9 { group.acknowledge([UInt8(tag)], now: Self.start) }
+        _ = group.submitted(.unavailable(Self.away), newKeys: [], now: Self.start)
+        #expect(group.takeForgottenTags() == 3)
+        guard case .submit(let again, _) = group.next(now: Self.start + .seconds(1)) else {
+            Issue.record("no flush")
+            return
+        }
+        #expect(again.acknowledgedTags == [[0], [6], [7], [8]])
+        #expect(group.takeForgottenTags() == 0)
+    }
+
     @Test("Acknowledged tags wait for company, but not for longer than their delay")
     func tagDelay() {
         var group = GroupCommit<Int>()

@@ -243,7 +243,7 @@ import Testing
         for _ in 0..<1000 {
             machine.receive(ByteBuffer(repeating: 0x78, count: 1000))
             guard case .needInput = machine.next() else { Issue.record("not reading"); return }
-            #expect(machine.bufferedOctets <= 2000)
+            #expect(machine.inbound.readableBytes <= 2000)
         }
     }
 }

@@ -194,7 +194,8 @@ final class Committer: Service, CustomStringConvertible {
 
     /// One call on each event loop for all answers that belong to it.
     private func deliverAnswers() {
-        let answers = state.withLock { $0.group.takeAnswers() }
+        let (answers, forgotten) = state.withLock { ($0.group.takeAnswers(), $0.group.takeForgottenTags()) }
+        if forgotten > 0 { metrics.tagsForgotten.increment(by: forgotten) }
         if answers.isEmpty { return }
         var byLoop: [ObjectIdentifier: (loop: any EventLoop, calls: [(IntakeTicket, IntakeAnswer)])] = [:]
         for (ticket, answer) in answers {

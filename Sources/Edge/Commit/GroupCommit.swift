@@ -85,6 +85,8 @@ struct GroupCommit<Ticket: Sendable> {
     var asked: [(item: Item, isRepeat: Bool)] = []
     var tags: [[UInt8]] = []
     var tagsSince: ContinuousClock.Instant?
+    /// Acknowledged tags that found no room: they end with their window. The owner counts them.
+    var forgottenTags = 0
     var abandoned: [UUID] = []
     var underWay = UnderWay.nothing
     var failures = 0
@@ -122,8 +124,10 @@ struct GroupCommit<Ticket: Sendable> {
 
     /// A client has shown that it got the 250 of the message with this tag.
     mutating func acknowledge(_ tag: [UInt8], now: ContinuousClock.Instant) {
-        // A tag that is forgotten here ends with its window.
-        guard tags.count < limits.tagCount else { return }
+        guard tags.count < limits.tagCount else {
+            forgottenTags += 1
+            return
+        }
         if tags.isEmpty { tagsSince = now }
         tags.append(tag)
     }
@@ -136,6 +140,11 @@ struct GroupCommit<Ticket: Sendable> {
     mutating func takeAnswers() -> [(ticket: Ticket, answer: IntakeAnswer)] {
         defer { answers = [] }
         return answers
+    }
+
+    mutating func takeForgottenTags() -> Int {
+        defer { forgottenTags = 0 }
+        return forgottenTags
     }
 
     // MARK: The next step

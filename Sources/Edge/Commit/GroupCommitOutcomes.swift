@@ -126,7 +126,9 @@ extension GroupCommit {
     private mutating func keep(_ tags: [[UInt8]], now: ContinuousClock.Instant) {
         guard !tags.isEmpty else { return }
         if self.tags.isEmpty { tagsSince = now }
-        self.tags = tags + self.tags
+        let room = max(0, limits.tagCount - self.tags.count)
+        forgottenTags += max(0, tags.count - room)
+        self.tags = tags.prefix(room) + self.tags
     }
 
     private mutating func backOff(_ now: ContinuousClock.Instant) {

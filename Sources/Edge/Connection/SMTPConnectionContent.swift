@@ -116,16 +116,20 @@ extension SMTPConnectionHandler {
                 self.edge.logger.debug(
                     "accepted",
                     metadata: ["message_id": "\(row.id)", "tenant": "\(row.tenant)", "size": "\(row.size)"])
-                // What came before the answer shows nothing.
-                self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
+                self.answered(row)
             case .replayed:
                 self.edge.metrics.replayed.increment()
-                self.unacknowledged = self.machine.bufferedOctets == 0 ? row.replayTag : nil
+                self.answered(row)
             case .unavailable, .storageFull, .overloaded, .unsettled, .atFault:
                 if row.isUploaded { self.edge.committer.abandon(row.id) }
             }
             self.machine.transactionDecided(self.reply(to: answer, id: row.id))
         }
+    }
+
+    /// The 250 of a message is about to be written.
+    private func answered(_ row: MessageRow) {
+        acknowledgement.answered(row.replayTag, hasUnread: context?.channel.hasUnreadOctets ?? false)
     }
 
     private func submit(_ work: IntakeWork, then next: @escaping (IntakeAnswer) -> Void) {

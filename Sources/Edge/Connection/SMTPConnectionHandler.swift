@@ -30,8 +30,8 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     var assembly: MessageAssembly?
     /// What the client hears at the end of content that was given up on the way.
     var refusal: SMTPReply?
-    /// The tag of the last message that was answered 250, until the client shows that it got the answer.
-    var unacknowledged: [UInt8]?
+    /// What was answered 250 and not acknowledged yet.
+    var acknowledgement = Acknowledgement()
     /// A question to somebody else is open: the machine rests.
     var isOutstanding = false
     private var isTurning = false
@@ -80,10 +80,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if let tag = unacknowledged {
-            unacknowledged = nil
-            edge.committer.acknowledge(tag)
-        }
+        for tag in acknowledgement.received() { edge.committer.acknowledge(tag) }
         machine.receive(unwrapInboundIn(data))
         if isOutstanding { pause(context, true) }
     }
@@ -95,6 +92,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
+        acknowledgement.readEnded { context.channel.hasUnreadOctets }
         turn()
         context.fireChannelReadComplete()
     }
