@@ -175,6 +175,24 @@ extension WorkLedger {
         }
     }
 
+    /// Whether a claim still stands: nobody took it from `worker`, and no late result of an earlier owner ended its delivery.
+    public func stands(_ reference: DeliveryReference, worker: UUID) async throws -> Bool {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                try !session.query(
+                    """
+                    SELECT 1 FROM ledger.delivery
+                    WHERE message_id = $1 AND no = $2 AND fence = $3 AND worker = $4 AND state = 'claimed'
+                    """,
+                    [
+                        .uuid(reference.message), .int4(reference.number), .int8(reference.fence),
+                        .uuid(worker),
+                    ]
+                ).isEmpty
+            }
+        }
+    }
+
     /// The frames of whole messages, in order. For small ones: the caller bounds the sum of their sizes.
     public func content(of messages: [UUID]) async throws -> [UUID: [[UInt8]]] {
         try await pool.withConnection { connection in

@@ -6,6 +6,14 @@ import Ledger
 import Sealing
 import Synchronization
 
+/// Why a content cannot be sent.
+enum ContentFault: Error, Sendable {
+    /// Frames are there that do not authenticate.
+    case altered
+    /// Frames are not there: lost, or gone with a delivery that ended meanwhile. The claim tells which.
+    case missing
+}
+
 /// A content that may be sent.
 struct OpenedContent: Sendable {
     /// Where the bytes are.
@@ -29,8 +37,7 @@ struct ContentReader: Sendable {
     let ledger: WorkLedger
 
     /// Opens the content of a delivery.
-    /// - Throws: `SealingError.integrityFailure` when it is not whole and unaltered; an error of the ledger when it could not
-    ///   be read.
+    /// - Throws: `ContentFault` when it is not whole and unaltered; an error of the ledger when it could not be read.
     func open(_ delivery: PreparedDelivery) async throws -> OpenedContent {
         let message = delivery.claim.reference.message
         if let fetched = delivery.frames { return try Self.openWhole(delivery, fetched.frames) }
@@ -41,12 +48,16 @@ struct ContentReader: Sendable {
     }
 
     private static func openWhole(_ delivery: PreparedDelivery, _ frames: [[UInt8]]) throws -> OpenedContent {
-        guard frames.count == Int(delivery.claim.frames) else { throw SealingError.integrityFailure }
+        guard frames.count >= Int(delivery.claim.frames) else { throw ContentFault.missing }
         var opener = FrameOpener(key: delivery.contentKey, context: delivery.contentKey.context)
         var pieces: [[UInt8]] = []
         pieces.reserveCapacity(frames.count)
-        for frame in frames { pieces.append(try opener.open(frame).bytes) }
-        try opener.finish()
+        do {
+            for frame in frames { pieces.append(try opener.open(frame).bytes) }
+            try opener.finish()
+        } catch {
+            throw ContentFault.altered
+        }
         return OpenedContent(body: .memory(pieces), head: pieces.first ?? [])
     }
 
@@ -65,19 +76,19 @@ struct ContentReader: Sendable {
 struct FrameStream: AsyncSequence, Sendable {
     let ledger: WorkLedger
     let delivery: PreparedDelivery
-    /// Set when a frame did not authenticate: the sender of the content must know why it ended.
-    let isBroken = Flag()
+    /// Why it broke off: the sender of the content must know.
+    let ending = Ending()
 
     init(ledger: WorkLedger, delivery: PreparedDelivery) {
         self.ledger = ledger
         self.delivery = delivery
     }
 
-    /// A flag that is only ever set.
-    final class Flag: Sendable {
-        private let state = Mutex(false)
-        var isSet: Bool { state.withLock { $0 } }
-        func set() { state.withLock { $0 = true } }
+    /// How reading ended, once it did before its time. The first word stands.
+    final class Ending: Sendable {
+        private let state = Mutex<ContentFault?>(nil)
+        var fault: ContentFault? { state.withLock { $0 } }
+        func set(_ fault: ContentFault) { state.withLock { $0 = $0 ?? fault } }
     }
 
     struct AsyncIterator: AsyncIteratorProtocol {
@@ -111,14 +122,14 @@ struct FrameStream: AsyncSequence, Sendable {
         func next(_ isolation: isolated (any Actor)?) async throws -> [UInt8]? {
             let claim = source.delivery.claim
             if taken == claim.frames {
-                guard opener.isComplete else { throw broken() }
+                guard opener.isComplete else { throw broken(.altered) }
                 return nil
             }
             if index == fetched.count {
                 fetched = try await source.ledger.frames(
                     of: claim.reference.message, from: taken, count: ContentReader.window)
                 index = 0
-                guard !fetched.isEmpty else { throw broken() }
+                guard !fetched.isEmpty else { throw broken(.missing) }
             }
             let frame = fetched[index]
             index += 1
@@ -126,13 +137,13 @@ struct FrameStream: AsyncSequence, Sendable {
             do {
                 return try opener.open(frame).bytes
             } catch {
-                throw broken()
+                throw broken(.altered)
             }
         }
 
-        private func broken() -> SealingError {
-            source.isBroken.set()
-            return .integrityFailure
+        private func broken(_ fault: ContentFault) -> ContentFault {
+            source.ending.set(fault)
+            return fault
         }
     }
 }

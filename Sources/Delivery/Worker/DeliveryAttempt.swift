@@ -14,8 +14,8 @@ enum AttemptEnd: Sendable {
     case concluded(AttemptResult, isUnreachable: Bool)
     /// The final dot was not granted: nothing was concluded, the claim goes back or is lost already.
     case withheld
-    /// The content does not authenticate; nothing whole has left.
-    case contentBroken
+    /// The content is not whole and unaltered; nothing whole has left.
+    case contentBroken(ContentFault)
 }
 
 /// Whether the final dot was granted, learned by the session while it sends.
@@ -166,13 +166,13 @@ struct DeliveryAttempt {
     /// What the attempt has come to, if it is over. A 250 of an earlier transaction of it is never given away: then those that
     /// are left are put off, and the whole is a conclusion.
     private mutating func ending() -> AttemptEnd? {
-        var isBroken = false
-        if case .stream(let stream) = content.body { isBroken = stream.isBroken.isSet }
+        var fault: ContentFault?
+        if case .stream(let stream) = content.body { fault = stream.ending.fault }
         if result.recipients.isEmpty {
-            if isBroken { return .contentBroken }
+            if let fault { return .contentBroken(fault) }
             if isWithheld { return .withheld }
-        } else if isBroken || isWithheld {
-            conclude(.deferred, isBroken ? .integrityFailure : .connectionLost)
+        } else if fault != nil || isWithheld {
+            conclude(.deferred, fault != nil ? .integrityFailure : .connectionLost)
         }
         return open.isEmpty ? .concluded(result, isUnreachable: false) : nil
     }

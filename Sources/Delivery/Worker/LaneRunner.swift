@@ -5,7 +5,6 @@ import Foundation
 import Ledger
 import Logging
 import Policy
-import Sealing
 import Settings
 
 /// What runners of one shard share.
@@ -56,8 +55,8 @@ struct LaneRunner: Sendable {
         let content: OpenedContent
         do {
             content = try await contents.open(delivery)
-        } catch is SealingError {
-            hold(delivery, .integrityFailure)
+        } catch let fault as ContentFault {
+            await broken(delivery, fault)
             return
         } catch {
             logger.warning(
@@ -85,9 +84,35 @@ struct LaneRunner: Sendable {
             } else {
                 abandon(delivery)
             }
-        case .contentBroken:
-            hold(delivery, .integrityFailure)
+        case .contentBroken(let fault):
+            await broken(delivery, fault)
         }
+    }
+
+    /// A content cannot be sent. One that is missing may have gone with its delivery: a late 250 of an earlier owner ended it
+    /// after this claim was made. Only under a claim that still stands is it lost, and an operator must know.
+    private func broken(_ delivery: PreparedDelivery, _ fault: ContentFault) async {
+        let reference = delivery.claim.reference
+        if fault == .missing {
+            do {
+                guard try await ledger.stands(reference, worker: delivery.worker) else {
+                    metrics.superseded.increment()
+                    logger.info(
+                        "a delivery ended before it was begun here: its content is gone with it",
+                        metadata: ["message_id": "\(reference.message)"])
+                    dots.settled([reference])
+                    held.letGo([reference])
+                    return
+                }
+            } catch {
+                logger.warning(
+                    "a claim could not be looked up",
+                    metadata: ["message_id": "\(reference.message)", "error": "\(error)"])
+                await release([delivery])
+                return
+            }
+        }
+        hold(delivery, .integrityFailure)
     }
 
     /// Draws the consequences and hands them over.

@@ -14,6 +14,8 @@ struct WorkerMetrics: Sendable {
     let released = Counter(label: "zegel_worker_released")
     /// Claims given up with a lapsed lease.
     let abandoned = Counter(label: "zegel_worker_abandoned")
+    /// Claims whose delivery a late result of an earlier owner had ended before they were begun.
+    let superseded = Counter(label: "zegel_worker_superseded")
     /// Something an operator must look at: held deliveries.
     let alerts = Counter(label: "zegel_worker_alerts")
     /// 1 while the key service does not answer and claims pause.

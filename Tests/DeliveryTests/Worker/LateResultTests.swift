@@ -68,6 +68,47 @@ import Testing
         #expect(try await lab.events().filter { $0.kind == "delivered" }.count == 1)
     }
 
+    @Test(
+        "A late 250 ends a delivery between another worker's claim and its reading of the content: dropped quietly, no alarm",
+        arguments: [2_000, 600_000])
+    func endedBeforeRead(size: Int) async throws {
+        let lab = try await WorkerLab()
+        let ledger = ledger(lab)
+        let content = Array("Subject: x\r\n\r\n".utf8) + Array(repeating: UInt8(ascii: "x"), count: size)
+        let late = try await lab.accept(to: ["late@peer.test"], content: content)
+        let old = UUID()
+        let first = try await claimOne(ledger, old)
+        // The worker's only session is busy with this one meanwhile.
+        let host = try await lab.host("peer.test") { $0.answers[.data] = [.replyOnResume("354 go on")] }
+        _ = try await lab.accept(to: ["first@peer.test"])
+        let log = LogRecord()
+        let worker = try await lab.worker(
+            routes: ["peer.test": host], settings: ["worker.per_destination=1"], logger: log.logger)
+        let events = try await lab.working([worker]) {
+            try await eventually("the session is busy") { host.transcript.waiting == 1 }
+            try await ledger.resign(worker: old)
+            _ = try await ledger.reclaim(finalDotTimeout: .seconds(600))
+            try await eventually("the worker has the claim, opened") {
+                try await lab.count(
+                    "SELECT count(*) FROM ledger.delivery WHERE message_id = '\(late)' AND state = 'claimed' AND fence = 2"
+                ) == 1
+            }
+            #expect(try await ledger.complete([delivered(first)]) == [.stale(deliveredRecorded: true)])
+            #expect(
+                try await lab.count("SELECT count(*) FROM ledger.content WHERE message_id = '\(late)'") == 0)
+            host.resume()
+            _ = try await lab.accept(to: ["last@peer.test"])
+            return try await lab.events { $0.filter { $0.kind == "delivered" }.count == 3 }
+        }
+        #expect(!events.contains { $0.kind == "held" || $0.possibleDuplicate })
+        #expect(host.transcript.mails.flatMap(\.recipients).count == 2)
+        #expect(!host.transcript.commands.contains("late@peer.test"))
+        #expect(log.lines.filter { $0.level >= .error }.isEmpty, "\(log.lines.map(\.message))")
+        #expect(log.lines.contains { $0.message.contains("ended before it was begun") } == (size > 256 << 10))
+        let stranger = DeliveryReference(message: late, number: 0, fence: 2)
+        #expect(worker.runner.held.strangers(among: [stranger]) == [stranger], "nothing is kept of it")
+    }
+
     @Test("What a live worker has claimed without knowing it is found by comparing, and given back")
     func strangers() async throws {
         let lab = try await WorkerLab()

@@ -166,7 +166,8 @@ final class WorkerLab: Sendable {
     /// - Parameter pool: role `zegel_worker`, unless a test brings its own.
     func worker(
         name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = [],
-        resolver: any DNSResolving = NoNames()
+        resolver: any DNSResolving = NoNames(),
+        logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
             separator: ",")
@@ -179,7 +180,6 @@ final class WorkerLab: Sendable {
         let dsn = postgres.dsn(database: database, user: "zegel_worker")
         let pool = PostgresPool(
             configuration: PostgresConfiguration(dsn), limit: 6, waitLimit: .seconds(10))
-        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let sealer = SealerBox()
         let control = ControlWatch(
             ledger: ControlLedger(pool: pool), root: keys.root.publicKey, sealer: sealer, logger: logger)
