@@ -94,7 +94,9 @@ let package = Package(
             swiftSettings: strict),
 
         // Judgement of a recipient host.
-        .target(name: "SmartTLS", dependencies: ["TLS", "DNS", "Policy", crypto], swiftSettings: strict),
+        .target(
+            name: "SmartTLS", dependencies: ["TLS", "Settings", "SMTP", "DNS", "Policy", crypto],
+            swiftSettings: strict),
 
         // Roles.
         .target(
@@ -166,7 +168,8 @@ let package = Package(
         .testTarget(
             name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
         .testTarget(
-            name: "SmartTLSTests", dependencies: nio + ["SmartTLS", "TLS", "DNS", "Policy", "Lab"],
+            name: "SmartTLSTests",
+            dependencies: nio + ["SmartTLS", "TLS", "Settings", "SMTP", "DNS", "Policy", "Lab"],
             swiftSettings: strict),
         .testTarget(
             name: "EdgeTests",

@@ -13,6 +13,7 @@ import Postgres
 import Sealing
 import ServiceLifecycle
 import Settings
+import SmartTLS
 import TLS
 
 /// Everything a worker reads from its settings.

@@ -6,6 +6,7 @@ import Ledger
 import Logging
 import Policy
 import Settings
+import SmartTLS
 
 /// What runners of one shard share.
 struct LaneRunner: Sendable {

@@ -7,6 +7,7 @@ import Policy
 import Postgres
 import Sealing
 import Settings
+import SmartTLS
 import TLS
 
 /// What a worker on one shard is made from.

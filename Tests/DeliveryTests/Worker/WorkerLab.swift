@@ -12,6 +12,7 @@ import Postgres
 import SMTP
 import Sealing
 import Settings
+import SmartTLS
 import Synchronization
 import TLS
 

@@ -4,10 +4,9 @@
 import DNS
 import Lab
 import Policy
-import SmartTLS
 import Testing
 
-@testable import Delivery
+@testable import SmartTLS
 
 @Suite(.timeLimit(.minutes(1))) struct RealNamesTests {
     private func world() async throws -> (NameServerLab, Router) {

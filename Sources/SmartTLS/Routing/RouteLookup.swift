@@ -4,7 +4,6 @@
 import DNS
 import Policy
 import SMTP
-import SmartTLS
 
 /// One domain's way through DNS.
 struct RouteLookup {

@@ -5,10 +5,9 @@ import Foundation
 import Lab
 import Policy
 import Settings
-import SmartTLS
 import Testing
 
-@testable import Delivery
+@testable import SmartTLS
 
 @Suite struct RoutingTests {
     struct Row: Sendable, CustomTestStringConvertible {

@@ -3,7 +3,6 @@
 import DNS
 import Policy
 import SMTP
-import SmartTLS
 
 /// One address of a host.
 public struct RouteAddress: Sendable, Hashable {
