@@ -150,7 +150,8 @@ let package = Package(
         .target(
             name: "Lab",
             dependencies: nio + [
-                "CLinux", "TLS", "Postgres", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
+                "CLinux", "TLS", "Postgres", "DNS", crypto,
+                .product(name: "CryptoExtras", package: "swift-crypto"),
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"),
             ], path: "Tests/Lab", swiftSettings: strict),

@@ -5,39 +5,52 @@ import Foundation
 import Synchronization
 
 /// Answers by name and type; what is not in the table does not exist.
-final class DNSTable: DNSResolving {
+public final class DNSTable: DNSResolving {
     /// What a lookup ends in.
-    enum Entry: Sendable {
+    public enum Entry: Sendable {
+        /// Records of the type that is asked for.
         case records([DNSRecord], DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300)
-        case nodata(DNSSecurity = .insecure)
+        /// The name is there, the type is not.
+        case nodata(DNSSecurity = .insecure, canonical: String? = nil)
+        /// The name does not exist.
         case nxdomain(DNSSecurity = .insecure)
+        /// There is no answer.
         case failure(DNSFailure.Code)
     }
 
-    private let entries: [String: Entry]
+    private let entries: Mutex<[String: Entry]>
     private let asked = Mutex<[String]>([])
     private let delay: Duration
 
-    init(_ entries: [String: Entry], delay: Duration = .zero) {
-        self.entries = entries
+    /// - entries: by `name TYPE`.
+    /// - delay: how long each answer takes.
+    public init(_ entries: [String: Entry], delay: Duration = .zero) {
+        self.entries = Mutex(entries)
         self.delay = delay
     }
 
     /// The questions so far, as `name TYPE`.
-    var questions: [String] { asked.withLock { $0 } }
+    public var questions: [String] { asked.withLock { $0 } }
 
-    func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
+    /// Changes what it answers from now on; nil takes an entry away.
+    public func change(_ question: String, to entry: Entry?) { entries.withLock { $0[question] = entry } }
+
+    /// Answers from the table.
+    public func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
         let question = "\(name) \(type)"
         asked.withLock { $0.append(question) }
         if delay > .zero { try? await Task.sleep(for: delay) }
+        let entries = entries.withLock { $0 }
         let known = entries.keys.contains { $0.hasPrefix("\(name) ") }
         switch entries[question] ?? (known ? .nodata() : .nxdomain()) {
         case .records(let records, let security, let canonical, let ttl):
             return DNSAnswer(
                 name: name, type: type, outcome: .records(records),
                 canonicalName: canonical.flatMap { try? DomainName($0) }, security: security, ttl: ttl)
-        case .nodata(let security):
-            return DNSAnswer(name: name, type: type, outcome: .nodata, security: security, ttl: 60)
+        case .nodata(let security, let canonical):
+            return DNSAnswer(
+                name: name, type: type, outcome: .nodata,
+                canonicalName: canonical.flatMap { try? DomainName($0) }, security: security, ttl: 60)
         case .nxdomain(let security):
             return DNSAnswer(name: name, type: type, outcome: .nxdomain, security: security, ttl: 60)
         case .failure(let code): throw DNSFailure(code, question)
@@ -47,7 +60,7 @@ final class DNSTable: DNSResolving {
 
 extension DNSTable.Entry {
     /// MX records as `preference host`.
-    static func mx(
+    public static func mx(
         _ records: String..., security: DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300
     )
         -> DNSTable.Entry
@@ -63,7 +76,7 @@ extension DNSTable.Entry {
     }
 
     /// Addresses of either family.
-    static func addresses(
+    public static func addresses(
         _ texts: String..., security: DNSSecurity = .insecure, canonical: String? = nil, ttl: UInt32 = 300
     ) -> DNSTable.Entry {
         .records(
@@ -72,8 +85,12 @@ extension DNSTable.Entry {
 }
 
 /// A time that a test sets.
-final class Elapsed: Sendable {
+public final class Elapsed: Sendable {
     private let duration = Mutex(Duration.zero)
-    var value: Duration { duration.withLock { $0 } }
-    func set(_ value: Duration) { duration.withLock { $0 = value } }
+    /// Since the start of the test.
+    public var value: Duration { duration.withLock { $0 } }
+    /// No time has passed yet.
+    public init() {}
+    /// Sets it.
+    public func set(_ value: Duration) { duration.withLock { $0 = value } }
 }
