@@ -93,45 +93,4 @@ extension TLSConnection {
             data: Array(UnsafeBufferPointer(start: data, count: length)))
         return .matched(record, depth: Int(depth))
     }
-
-    /// Checks the presented chain against the trusted roots, apart from the handshake (where TLSA records were what it
-    /// was checked against).
-    static func verifyChain(_ ssl: OpaquePointer, _ leaf: OpaquePointer) -> [ChainFault] {
-        guard let store = X509_STORE_CTX_new() else {
-            return [ChainFault(code: X509_V_ERR_OUT_OF_MEM, depth: 0)]
-        }
-        defer { X509_STORE_CTX_free(store) }
-        let roots = SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl))
-        guard X509_STORE_CTX_init(store, roots, leaf, SSL_get_peer_cert_chain(ssl)) == 1,
-            X509_STORE_CTX_set_default(store, "ssl_server") == 1
-        else { return [ChainFault(code: X509_V_ERR_UNSPECIFIED, depth: 0)] }
-        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), TLSContext.chainSecurityLevel)
-        let found = FaultList()
-        X509_STORE_CTX_set_ex_data(store, faultListIndex, Unmanaged.passUnretained(found).toOpaque())
-        X509_STORE_CTX_set_verify_cb(store, collectFault)
-        let holds = withExtendedLifetime(found) { X509_verify_cert(store) }
-        ERR_clear_error()
-        if holds != 1, found.faults.isEmpty {
-            return [ChainFault(code: X509_STORE_CTX_get_error(store), depth: 0)]
-        }
-        return found.faults
-    }
-}
-
-/// Faults that a verification apart from a handshake collects.
-private final class FaultList {
-    var faults: [ChainFault] = []
-}
-
-private let faultListIndex: Int32 = zegel_X509_STORE_CTX_get_ex_new_index()
-
-private func collectFault(_ holds: Int32, _ store: OpaquePointer?) -> Int32 {
-    guard holds != 1 else { return 1 }
-    guard let store, let unretained = X509_STORE_CTX_get_ex_data(store, faultListIndex) else { return 0 }
-    let list = Unmanaged<FaultList>.fromOpaque(unretained).takeUnretainedValue()
-    if list.faults.count < ChainFault.most {
-        list.faults.append(
-            ChainFault(code: X509_STORE_CTX_get_error(store), depth: X509_STORE_CTX_get_error_depth(store)))
-    }
-    return 1
 }

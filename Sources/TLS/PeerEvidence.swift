@@ -22,6 +22,8 @@ public struct PeerEvidence: Sendable, Equatable {
     public var chain: [[UInt8]]
     /// What checking the chain found.
     public var verification: ChainVerification
+    /// The trusted root that the chain led to, whatever else is wrong with it, DER; nil: it led to none.
+    public var anchor: [UInt8]?
     /// Whether the leaf carries the name asked about in `TLSVerification`, by its subject alternative names alone (no
     /// common name, no partial wildcards: RFC 6125 §6.4); nil: no name was asked about, or no certificate presented.
     public var nameMatched: Bool?

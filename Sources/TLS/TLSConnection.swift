@@ -11,16 +11,16 @@ final class TLSConnection {
 
     /// Kept, because OpenSSL calls back into it.
     private let context: TLSContext
-    private let ssl: OpaquePointer
+    let ssl: OpaquePointer
     /// Both belong to `ssl`, which frees them.
     private let incoming: OpaquePointer
     private let outgoing: OpaquePointer
     private let verification: TLSVerification
     /// What the verify callback saw.
-    fileprivate var faults: [ChainFault] = []
+    var faults: [ChainFault] = []
     fileprivate var mustHold = false
     /// Usable TLSA records; nil: none were given.
-    private var usableRecords: Int?
+    private(set) var usableRecords: Int?
 
     /// - serverName: what a client asks for by SNI; IP addresses are not sent (RFC 6066 §3).
     init(context: TLSContext, serverName: String?, verification: TLSVerification) throws(TLSError) {
@@ -165,6 +165,7 @@ final class TLSConnection {
         }
         var matched: Bool?
         if let leaf, let name { matched = Certificate.matches(leaf, name: name) }
+        let checked = checkedChain(leaf)
         return PeerEvidence(
             version: TLSVersion(wireNumber: SSL_version(ssl)) ?? .tls10,
             cipherSuite: text(SSL_CIPHER_standard_name(cipher)) ?? text(SSL_CIPHER_get_name(cipher)) ?? "",
@@ -175,22 +176,30 @@ final class TLSConnection {
             serverName: text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)),
             alpn: applicationProtocol(),
             chain: presentedChain(leaf),
-            verification: chainVerification(leaf),
+            verification: checked.verification,
+            anchor: checked.anchor,
             nameMatched: matched,
             dane: usableRecords.map {
                 $0 == 0 ? .noUsableRecords : TLSConnection.outcomeOfDANE(ssl, faults: faults)
             })
     }
 
-    private func chainVerification(_ leaf: OpaquePointer?) -> ChainVerification {
-        guard let leaf else { return .notPresented }
+    private func checkedChain(_ leaf: OpaquePointer?) -> CheckedChain {
+        guard let leaf else { return CheckedChain(verification: .notPresented) }
         if usableRecords != nil {
             // The handshake asked the TLSA records, or, without a usable one, asked for a name too.
-            return ChainFault.verdict(TLSConnection.verifyChain(ssl, leaf))
+            return CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl)
         }
         let result = Int32(truncatingIfNeeded: SSL_get_verify_result(ssl))
-        if faults.isEmpty, result != X509_V_OK { return .failed([ChainFault(code: result, depth: 0)]) }
-        return ChainFault.verdict(faults)
+        if faults.isEmpty, result != X509_V_OK {
+            return CheckedChain(verification: .failed([ChainFault(code: result, depth: 0)]))
+        }
+        return CheckedChain(
+            verification: ChainFault.verdict(faults),
+            // OpenSSL keeps no record of where a faulty chain led: it is built once more.
+            anchor: faults.isEmpty
+                ? CheckedChain.last(of: SSL_get0_verified_chain(ssl))
+                : CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl).anchor)
     }
 
     private func text(_ string: UnsafePointer<CChar>?) -> String? { string.map { String(cString: $0) } }

@@ -12,6 +12,8 @@ public final class TLSContext: Sendable {
         case system
         /// These PEM certificates and no others.
         case pem([UInt8])
+        /// These certificates in DER and no others.
+        case der([[UInt8]])
         /// Nobody: no chain is ever valid.
         case none
     }
@@ -120,6 +122,10 @@ public final class TLSContext: Sendable {
             }
         case .pem(let bytes):
             let roots = try PEMReader.reading(bytes) { reader throws(TLSError) in try reader.certificates() }
+            try context.trust(roots)
+        case .der(let certificates):
+            var roots: [Certificate] = []
+            for certificate in certificates { roots.append(try Certificate(der: certificate)) }
             try context.trust(roots)
         }
         // The security level of the cipher list must not decide what is a weak chain.

@@ -111,6 +111,12 @@ import Testing
         #expect(seen.nameMatched == row.nameMatched)
         #expect(seen.chain.first == row.identity.der)
         try await pair.close()
+        // Judged again without its connection, then and a year later, it is what it was.
+        let again = try ChainJudgement(
+            chain: seen.chain, anchors: seen.anchor.map { [$0] } ?? [],
+            at: Int(Date.now.timeIntervalSince1970), name: row.askedName, dane: nil)
+        #expect(again.verification == seen.verification)
+        #expect(again.nameMatched == seen.nameMatched)
 
         let required = try await LoopbackPair.tls(
             server: server, client: client, serverName: row.askedName,

@@ -134,5 +134,13 @@ import Testing
         #expect(seen.verification == plain.verification)
         #expect(seen.nameMatched == plain.nameMatched)
         #expect(plain.dane == nil)
+        // The same chain judged again without its connection gives the same.
+        let again = try ChainJudgement(
+            chain: seen.chain, anchors: seen.anchor.map { [$0] } ?? [],
+            at: Int(Date.now.timeIntervalSince1970),
+            name: "mx.test", dane: reference)
+        #expect(again.dane == seen.dane)
+        #expect(again.verification == seen.verification)
+        #expect(again.nameMatched == seen.nameMatched)
     }
 }
