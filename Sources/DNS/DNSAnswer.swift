@@ -38,11 +38,13 @@ public struct DNSAnswer: Sendable, Hashable {
     public let security: DNSSecurity
     /// How long this may be kept, in seconds.
     public let ttl: UInt32
+    /// The message it was read from (RFC 1035 §4), with the RRSIG records that came with it; empty where there was none.
+    public let packet: [UInt8]
 
     /// Takes the parts as they are; `canonicalName` defaults to the name asked for.
     public init(
         name: DomainName, type: DNSRecordType, outcome: Outcome, canonicalName: DomainName? = nil,
-        security: DNSSecurity = .insecure, ttl: UInt32
+        security: DNSSecurity = .insecure, ttl: UInt32, packet: [UInt8] = []
     ) {
         self.name = name
         self.type = type
@@ -50,6 +52,7 @@ public struct DNSAnswer: Sendable, Hashable {
         self.canonicalName = canonicalName ?? name
         self.security = security
         self.ttl = ttl
+        self.packet = packet
     }
 
     /// The records, or none for an absence.

@@ -9,6 +9,8 @@ import Foundation
 /// A lookup's result as libunbound gave it, copied out of its memory.
 struct UnboundResult: Sendable {
     var records: [[UInt8]] = []
+    /// The whole answer as it came, signatures included.
+    var packet: [UInt8] = []
     var canonicalName: String?
     var rcode: Int32
     var isNXDomain: Bool
@@ -33,6 +35,9 @@ struct UnboundResult: Sendable {
         self.whyBogus = result.why_bogus.map { String(cString: $0) }
         self.canonicalName = result.canonname.map { String(cString: $0) }
         self.ttl = UInt32(clamping: result.ttl)
+        if let packet = result.answer_packet, result.answer_len > 0 {
+            self.packet = Array(UnsafeRawBufferPointer(start: packet, count: Int(result.answer_len)))
+        }
         guard result.havedata != 0, let data = result.data, let lengths = result.len else { return }
         var index = 0
         while let item = data[index] {

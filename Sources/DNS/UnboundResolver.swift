@@ -73,7 +73,8 @@ public final class UnboundResolver: DNSResolving {
         let canonical = result.canonicalName.flatMap { try? DomainName($0) }
         return DNSAnswer(
             name: name, type: type, outcome: outcome, canonicalName: canonical,
-            security: result.isSecure ? .secure : .insecure, ttl: result.ttl)
+            security: result.isSecure ? .secure : .insecure, ttl: result.ttl,
+            packet: result.packet)
     }
 }
 

@@ -154,6 +154,13 @@ private enum World {
         #expect(answer.security == row.security)
         #expect(answer.canonicalName == (try name(row.canonical ?? row.name)))
         #expect(answer.ttl > 0 && answer.ttl <= 300)
+        // The message itself, read without a resolver, says the same, and carries its signatures.
+        let message = try DNSMessage(answer.packet)
+        let read = try #require(message.outcome(of: answer.name, answer.type))
+        #expect(read.canonicalName == answer.canonicalName)
+        #expect(read.outcome == answer.outcome)
+        let isSigned = message.answers.contains { $0.type.rawValue == 46 }
+        #expect(isSigned || answer.security == .insecure || message.answers.isEmpty)
     }
 
     @Test func `without a trust anchor every answer is insecure, an altered one too`() async throws {
