@@ -50,10 +50,12 @@ public struct IntakeLedger: Sendable {
         }
     }
 
+    static let noStandby = "synchronous_standby_names is empty"
+
     private func outcome(of result: PostgresScriptResult) -> IntakeOutcome {
         if case .warned(let warning) = result.commitOutcome { return .notDurable(warning) }
         if demandsQuorum, (try? result.results.dropLast().last?.first?.text(0))?.isEmpty ?? true {
-            return .notDurable("synchronous_standby_names is empty")
+            return .notDurable(Self.noStandby)
         }
         return .durable
     }
@@ -82,8 +84,7 @@ public struct IntakeLedger: Sendable {
     /// own durability covers the earlier one's (a later position in the log implies the earlier).
     public func resubmit(_ batch: IntakeBatch) async -> IntakeOutcome {
         do {
-            let known = try await call(
-                "SELECT ledger.known_messages($1)", [.uuidArray(batch.messages.map(\.id))])
+            let known = try await known(batch.messages.map(\.id))
             let keys = try await call(
                 "SELECT ledger.known_batch_keys($1)", [.uuidArray(batch.batchKeys.map(\.id))])
             var missing = batch
@@ -102,33 +103,9 @@ public struct IntakeLedger: Sendable {
         }
     }
 
-    /// Takes back messages whose clients are about to be told 451. Answers those taken back; the others stand: somebody has
-    /// claimed or repeated them.
-    public func withdraw(_ ids: [UUID]) async throws -> Set<UUID> {
-        try await call(
-            "SELECT ledger.withdraw($1, $2)",
-            [.uuidArray(ids), .uuidArray(ids.map { AcceptedEventID.make(message: $0, recipient: -1) })])
-    }
-
     /// Which of these messages are there and stand.
     public func known(_ ids: [UUID]) async throws -> Set<UUID> {
         try await call("SELECT ledger.known_messages($1)", [.uuidArray(ids)])
-    }
-
-    /// The first message with these bytes and envelope, made to stand by this commit; nil when there is none (any more).
-    /// Throws when the commit is not durable or not known.
-    public func replay(of tag: [UInt8]) async throws -> UUID? {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in
-                let (found, outcome) = try session.transaction { session in
-                    try session.query("SELECT ledger.replay_of($1)", [.bytes(tag)]).first?.optionalUUID(0)
-                }
-                if case .warned(let warning) = outcome {
-                    throw PostgresError(.server, "not durable: \(warning)")
-                }
-                return found
-            }
-        }
     }
 
     /// Frames of a message whose client broke off: gone now rather than with the sweeper.

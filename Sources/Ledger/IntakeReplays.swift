@@ -1,27 +1,74 @@
-// Replays looked for ahead of a commit: a client that repeats after midnight is known by yesterday's tag only.
+// Replays and withdrawals: each compares and sets one row, and counts only once its commit is durable as a batch's must be (design §7).
 
 import Foundation
 import Postgres
 
+/// What became of messages that were to be taken back, on disk wherever the shard's quorum demands it.
+public struct Withdrawal: Sendable {
+    /// Those that this call took back.
+    public let withdrawn: Set<UUID>
+    /// Those that stand all the same, and are as durable as this answer: somebody has claimed or repeated them. What is in neither
+    /// set was never there, or had been taken back before.
+    public let standing: Set<UUID>
+}
+
 extension IntakeLedger {
-    /// The first messages with these tags, made to stand by this commit; tags without one are left out.
-    /// Throws when the commit is not durable or not known.
+    /// The first message with these bytes and envelope, made to stand by this commit; nil when there is none (any more).
+    /// Throws `NotDurable` when its commit is not durable; ask again then.
+    public func replay(of tag: [UInt8]) async throws -> UUID? {
+        try await committed { session in
+            let id = try session.query("SELECT ledger.replay_of($1)", [.bytes(tag)]).first?.optionalUUID(0)
+            return (id, isReliedOn: id != nil)
+        }
+    }
+
+    /// The first messages with these tags, made to stand by this commit; tags without one are left out. For what is looked for ahead
+    /// of a commit: a client that repeats after midnight is known by yesterday's tag only.
+    /// Throws `NotDurable` when its commit is not durable; ask again then.
     public func replays(of tags: [[UInt8]]) async throws -> [[UInt8]: UUID] {
+        try await committed { session in
+            var found: [[UInt8]: UUID] = [:]
+            for row in try session.query(
+                "SELECT t, ledger.replay_of(t) FROM unnest($1) AS n(t)", [.bytesArray(tags)])
+            {
+                if let id = try row.optionalUUID(1) { found[try row.bytes(0)] = id }
+            }
+            return (found, isReliedOn: !found.isEmpty)
+        }
+    }
+
+    /// Takes back messages whose clients are about to be told 451, unless somebody relies on them.
+    /// Throws `NotDurable` when its commit is not durable: it may be undone by a change of leader, so ask again; what was taken back
+    /// by then is in neither set.
+    public func withdraw(_ ids: [UUID]) async throws -> Withdrawal {
+        try await committed { session in
+            // Written before anything is looked at: a commit that waits for nobody would cover neither a withdrawal that an earlier,
+            // warned commit has done, nor those that stand.
+            _ = try session.query(DurableMark.statement)
+            let withdrawn = try session.query(
+                "SELECT ledger.withdraw($1, $2)",
+                [.uuidArray(ids), .uuidArray(ids.map { AcceptedEventID.make(message: $0, recipient: -1) })]
+            ).map { try $0.uuid(0) }
+            let standing = try session.query("SELECT ledger.known_messages($1)", [.uuidArray(ids)])
+                .map { try $0.uuid(0) }
+            return (Withdrawal(withdrawn: Set(withdrawn), standing: Set(standing)), isReliedOn: true)
+        }
+    }
+
+    /// Runs a transaction whose commit must be durable where its result is relied on, by the rules of a batch.
+    private func committed<T: Sendable>(
+        _ body: @escaping @Sendable (PostgresSession) throws -> (T, isReliedOn: Bool)
+    ) async throws -> T {
         try await pool.withConnection { connection in
             try await connection.perform { session in
-                let (found, outcome) = try session.transaction { session in
-                    var found: [[UInt8]: UUID] = [:]
-                    for row in try session.query(
-                        "SELECT t, ledger.replay_of(t) FROM unnest($1) AS n(t)", [.bytesArray(tags)])
-                    {
-                        if let id = try row.optionalUUID(1) { found[try row.bytes(0)] = id }
-                    }
-                    return found
+                let ((result, standbys), outcome) = try session.transaction { session in
+                    let result = try body(session)
+                    return (result, try session.query(IntakeScript.standbyNames).first?.text(0) ?? "")
                 }
-                if !found.isEmpty, case .warned(let warning) = outcome {
-                    throw PostgresError(.server, "not durable: \(warning)")
-                }
-                return found
+                guard result.isReliedOn else { return result.0 }
+                if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
+                if demandsQuorum, standbys.isEmpty { throw NotDurable(description: Self.noStandby) }
+                return result.0
             }
         }
     }

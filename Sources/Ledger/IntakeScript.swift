@@ -10,6 +10,9 @@ enum DurableMark {
 }
 
 enum IntakeScript {
+    /// Read in every transaction that an edge relies on: without a name a commit waits for nobody, and no warning says so.
+    static let standbyNames = "SELECT current_setting('synchronous_standby_names')"
+
     /// - Parameter marker: writes something even when every row is there already.
     static func steps(for batch: IntakeBatch, marker: Bool = false) -> [PostgresScriptStep] {
         var steps: [PostgresScriptStep] = [.sql("BEGIN")]
@@ -33,7 +36,7 @@ enum IntakeScript {
         }
         if let events = events(batch) { steps.append(events) }
         if let tags = tags(batch.messages) { steps.append(tags) }
-        steps.append(.sql("SELECT current_setting('synchronous_standby_names')"))
+        steps.append(.sql(standbyNames))
         steps.append(.sql("COMMIT"))
         return steps
     }

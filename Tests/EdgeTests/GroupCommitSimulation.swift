@@ -42,6 +42,11 @@ import Testing
             let luck = Double.random(in: 0..<1, using: &random)
             if luck < faultRate * 0.3 { return .unavailable(GroupCommitTests.away) }
             if luck < faultRate * 0.5 { return .inDoubt(GroupCommitTests.lost) }
+            // A commit in doubt becomes visible between the look and the copy.
+            if isRepeat, luck < faultRate * 0.6, batch.messages.contains(where: { messages.contains($0.id) })
+            {
+                return .atFault(PostgresError(.server, "id", sqlState: "23505", table: "content_p20261124"))
+            }
             if let error = apply(batch, isRepeat: isRepeat) { return .atFault(error) }
             if luck < faultRate * 0.8 { return .inDoubt(GroupCommitTests.lost) }
             if luck < faultRate { return .notDurable("canceling wait") }
@@ -102,10 +107,11 @@ import Testing
                     return shard.submit(batch, isRepeat: isRepeat)
                 },
                 replay: { tag in
-                    Double.random(in: 0..<1, using: &shard.random) < shard.faultRate * 0.5
-                        ? .failure(GroupCommitTests.away) : .success(shard.tags[tag])
+                    if Double.random(in: 0..<1, using: &shard.random) < shard.faultRate * 0.5 { return nil }
+                    return .some(shard.tags[tag])
                 },
                 withdraw: { ids in
+                    if Double.random(in: 0..<1, using: &shard.random) < shard.faultRate * 0.5 { return nil }
                     var standing: Set<UUID> = []
                     for id in ids where shard.messages.contains(id) {
                         if Bool.random(using: &shard.random) {

@@ -50,9 +50,9 @@ import Testing
 
         mutating func run(
             submit: (IntakeBatch, Bool, inout ContinuousClock.Instant) -> IntakeOutcome,
-            replay: ([UInt8]) -> Result<UUID?, any Error> = { _ in .success(nil) },
+            replay: ([UInt8]) -> UUID?? = { _ in .some(nil) },
             lookUp: ([[UInt8]]) -> [[UInt8]: UUID]? = { _ in [:] },
-            withdraw: ([UUID]) -> Set<UUID> = { _ in [] }, abandon: (UUID) -> Void = { _ in }
+            withdraw: ([UUID]) -> Set<UUID>? = { _ in [] }, abandon: (UUID) -> Void = { _ in }
         ) {
             while steps < 10_000 {
                 steps += 1
@@ -69,7 +69,7 @@ import Testing
                     if group.submitted(outcome, newKeys: keys, now: now) { newKeys = keys }
                 case .lookUp(let tags): group.lookedUp(lookUp(tags), now: now)
                 case .replay(let tag): group.replayed(replay(tag), now: now)
-                case .withdraw(let ids): group.withdrawn(standing: withdraw(ids))
+                case .withdraw(let ids): group.withdrawn(standing: withdraw(ids), now: now)
                 case .abandon(let id):
                     abandon(id)
                     group.abandonmentEnded()
@@ -151,7 +151,7 @@ import Testing
             submit: { _, _, _ in .atFault(Self.conflict) },
             replay: { _ in
                 tries += 1
-                return tries < 3 ? .failure(Self.away) : .success(first)
+                return tries < 3 ? nil : first
             }, abandon: { _ in abandoned += 1 })
         #expect(driver.told[1] == .replayed(first))
         #expect(tries == 3)
@@ -226,6 +226,59 @@ import Testing
             })
         #expect(withdrawn == [row.id])
         #expect(driver.told[1] == (stands ? .durable : .unsettled))
+    }
+
+    @Test(
+        "A withdrawal that is not durable is none: it is tried again, and given up after a bound",
+        arguments: [3, 1000])
+    func withdrawalFails(times: Int) {
+        var driver = Driver()
+        let row = Self.message()
+        _ = driver.put(row, 1)
+        var withdrawals: [ContinuousClock.Instant] = []
+        var clock = driver.now
+        driver.run(
+            submit: { _, _, now in
+                now += .seconds(20)
+                clock = now
+                return .inDoubt(Self.lost)
+            },
+            withdraw: { ids in
+                #expect(ids == [row.id])
+                withdrawals.append(clock)
+                return withdrawals.count <= times ? nil : Set(ids)
+            })
+        if times == 3 {
+            #expect(driver.told[1] == .durable, "it stands, and that is certain now")
+            #expect(withdrawals.count == 4)
+        } else {
+            #expect(driver.told[1] == .unsettled)
+            #expect(withdrawals.count > 5)
+            #expect(driver.now - Self.start < .seconds(85))
+        }
+    }
+
+    @Test(
+        "A commit in doubt that becomes visible between the look and the copy is no fault of the message",
+        arguments: ["message_p20261124", "content_p20261124", "batch_key"])
+    func becomesVisible(table: String) {
+        var driver = Driver()
+        driver.newKeys = [Self.batchKey()]
+        for ticket in 0..<3 { _ = driver.put(Self.message(), ticket) }
+        let conflict = PostgresError(.server, "duplicate key", sqlState: "23505", table: table)
+        let outcomes: [IntakeOutcome] = [
+            .inDoubt(Self.lost), .atFault(conflict), .atFault(conflict), .durable,
+        ]
+        var seen: [Int] = []
+        let start = driver.now
+        driver.run(submit: { batch, isRepeat, _ in
+            seen.append(batch.messages.count)
+            #expect(isRepeat == (seen.count > 1))
+            return outcomes[seen.count - 1]
+        })
+        #expect(driver.told == [0: .durable, 1: .durable, 2: .durable])
+        #expect(seen == [3, 3, 3, 3], "the batch stays whole")
+        #expect(driver.now > start, "with a wait between")
     }
 
     @Test("What never was committed needs no withdrawal; a late cancel (57014) is never the data's fault")

@@ -103,6 +103,55 @@ import Testing
         try await server.stop()
     }
 
+    @Test("Law 1: a replay found, or a withdrawal made, by a commit that is not durable counts as not done")
+    func withdrawalsAndReplays() async throws {
+        let server = try await TemporaryPostgres.start()
+        let shard = try await Shard.make(on: server)
+        let (relied, repeated, claimed, gone) = (
+            Mail.make(tag: Mail.tag()), Mail.make(tag: Mail.tag()), Mail.make(tag: Mail.tag()),
+            Mail.make(tag: Mail.tag())
+        )
+        try await shard.accept([claimed])
+        let worker = try await shard.newWorker()
+        _ = try await shard.work.claim(worker: worker, ClaimRequest(limit: 1, perLane: 1))
+        try await shard.accept([relied, repeated, gone])
+        let intake = shard.intake
+        let tag = try #require(relied.replayTag)
+        let otherTag = try #require(repeated.replayTag)
+        let withdrawn = [claimed.id, gone.id]
+        try await name("nobody", on: shard)
+        // Twice: the second finds the row set already, and is no surer.
+        for _ in 0..<2 {
+            async let replay = Self.isTaken { _ = try await intake.replay(of: tag) }
+            try await cancelWait(shard, of: "zegel_edge")
+            #expect(try await !replay)
+            async let replays = Self.isTaken { _ = try await intake.replays(of: [otherTag, Mail.tag()]) }
+            try await cancelWait(shard, of: "zegel_edge")
+            #expect(try await !replays)
+            async let withdrawal = Self.isTaken { _ = try await intake.withdraw(withdrawn) }
+            try await cancelWait(shard, of: "zegel_edge")
+            #expect(try await !withdrawal)
+        }
+        // What finds nothing is relied on by nobody, and waits for nobody.
+        #expect(try await intake.replay(of: Mail.tag()) == nil)
+        #expect(try await intake.replays(of: [Mail.tag()]).isEmpty)
+
+        try await name(nil, on: shard)
+        // Several regions, and nobody named: a plain success is not enough.
+        let strict = IntakeLedger(shard: "a", pool: shard.edge, demandsQuorum: true)
+        #expect(try await !Self.isTaken { _ = try await strict.replay(of: tag) })
+        #expect(try await !Self.isTaken { _ = try await strict.replays(of: [otherTag]) })
+        #expect(try await !Self.isTaken { _ = try await strict.withdraw(withdrawn) })
+
+        #expect(try await intake.replay(of: tag) == relied.id)
+        #expect(try await intake.replays(of: [otherTag]) == [otherTag: repeated.id])
+        let settled = try await intake.withdraw(withdrawn)
+        #expect(settled.standing == [claimed.id])
+        #expect(settled.withdrawn.isEmpty, "it had been taken back by the commits that did not count")
+        #expect(try await shard.number("SELECT count(*) FROM ledger.event WHERE kind = 'withdrawn'") == 1)
+        try await server.stop()
+    }
+
     @Test(
         "A commit whose quorum wait is cancelled is not durable; it can be withdrawn, or made sure once peers are back"
     )
@@ -147,7 +196,7 @@ import Testing
         #expect(try await !registered)
 
         try await name(nil, on: shard)
-        #expect(try await shard.intake.withdraw(first.messages.map(\.id)).count == 2)
+        #expect(try await shard.intake.withdraw(first.messages.map(\.id)).withdrawn.count == 2)
         guard case .durable = await shard.intake.resubmit(second) else {
             Issue.record("not durable")
             return

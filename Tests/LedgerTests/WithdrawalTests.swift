@@ -15,12 +15,12 @@ import Testing
         let (firstTag, secondTag) = (try #require(first.replayTag), try #require(second.replayTag))
 
         #expect(try await shard.intake.replay(of: firstTag) == first.id)
-        #expect(try await shard.intake.withdraw([first.id]).isEmpty)
+        #expect(try await shard.intake.withdraw([first.id]).withdrawn.isEmpty)
         #expect(try await shard.intake.replay(of: firstTag) == first.id)
 
-        #expect(try await shard.intake.withdraw([second.id]) == [second.id])
+        #expect(try await shard.intake.withdraw([second.id]).withdrawn == [second.id])
         #expect(try await shard.intake.replay(of: secondTag) == nil)
-        #expect(try await shard.intake.withdraw([second.id]).isEmpty)
+        #expect(try await shard.intake.withdraw([second.id]).withdrawn.isEmpty)
         #expect(try await shard.intake.known([first.id, second.id]) == [first.id])
 
         // Nothing of the withdrawn one is left to deliver or to open; the same bytes may come again.
@@ -41,10 +41,10 @@ import Testing
         try await shard.accept([message])
         let worker = try await shard.newWorker()
         let claims = try await shard.work.claim(worker: worker, ClaimRequest(limit: 1, perLane: 1))
-        #expect(try await shard.intake.withdraw([message.id]).isEmpty)
+        #expect(try await shard.intake.withdraw([message.id]).withdrawn.isEmpty)
         try await shard.work.release(worker: worker, claims.map(\.reference))
-        #expect(try await shard.intake.withdraw([message.id]).isEmpty)
-        #expect(try await shard.intake.withdraw([UUID()]).isEmpty)
+        #expect(try await shard.intake.withdraw([message.id]).withdrawn.isEmpty)
+        #expect(try await shard.intake.withdraw([UUID()]).standing.isEmpty)
         await shard.close()
     }
 
@@ -61,7 +61,7 @@ import Testing
             let delays = (0..<2).map { _ in Duration.microseconds(Int.random(in: 0...1500, using: &random)) }
             async let withdrawn = {
                 try await Task.sleep(for: delays[0])
-                return try await !shard.intake.withdraw([message.id]).isEmpty
+                return try await !shard.intake.withdraw([message.id]).withdrawn.isEmpty
             }()
             let against = Bool.random(using: &random)
             async let rival = {

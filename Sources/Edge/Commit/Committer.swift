@@ -114,15 +114,14 @@ final class Committer: Service, CustomStringConvertible {
                 if let until { await wakeup.wait(until: until) } else { await wakeup.wait() }
             case .submit(let batch, let isRepeat): await submit(batch, isRepeat: isRepeat)
             case .lookUp(let tags):
-                let found = try? await ledger.replays(of: tags)
+                let found = await attempt("look-up of earlier tags") { try await ledger.replays(of: tags) }
                 state.withLock { $0.group.lookedUp(found, now: .now) }
             case .replay(let tag):
-                let result: Result<UUID?, any Error>
-                do { result = .success(try await ledger.replay(of: tag)) } catch { result = .failure(error) }
-                state.withLock { $0.group.replayed(result, now: .now) }
+                let first = await attempt("look-up of a replay") { try await ledger.replay(of: tag) }
+                state.withLock { $0.group.replayed(first, now: .now) }
             case .withdraw(let ids):
                 let standing = await withdraw(ids)
-                state.withLock { $0.group.withdrawn(standing: standing) }
+                state.withLock { $0.group.withdrawn(standing: standing, now: .now) }
             case .abandon(let id):
                 do { try await ledger.abandonUpload(id) } catch {
                     logger.debug("an upload is left to the sweeper", metadata: ["error": "\(error)"])
@@ -147,21 +146,27 @@ final class Committer: Service, CustomStringConvertible {
         if case .durable = outcome, !batch.messages.isEmpty { ready.notify() }
     }
 
-    /// Takes messages back; answers those that stand all the same.
-    private func withdraw(_ ids: [UUID]) async -> Set<UUID> {
-        metrics.withdrawals.increment(by: ids.count)
+    /// Takes messages back; answers those that stand all the same, nil when nothing is certain yet.
+    private func withdraw(_ ids: [UUID]) async -> Set<UUID>? {
+        guard let done = await attempt("withdrawal", { try await ledger.withdraw(ids) }) else { return nil }
+        metrics.withdrawals.increment(by: ids.count - done.standing.count)
+        logger.warning(
+            "withdrew messages whose commit nobody could settle",
+            metadata: [
+                "asked": "\(ids.count)", "withdrawn": "\(done.withdrawn.count)",
+                "standing": "\(done.standing.count)",
+            ])
+        return done.standing
+    }
+
+    /// Asks the ledger for something that counts only when it is durable; nil: not done yet.
+    private func attempt<T>(_ what: String, _ body: () async throws -> T) async -> T? {
         do {
-            let taken = try await ledger.withdraw(ids)
-            let standing = try await ledger.known(ids).subtracting(taken)
-            logger.warning(
-                "withdrew messages whose commit nobody could settle",
-                metadata: [
-                    "asked": "\(ids.count)", "withdrawn": "\(taken.count)", "standing": "\(standing.count)",
-                ])
-            return standing
+            return try await body()
         } catch {
-            logger.error("withdrawal failed", metadata: ["error": "\(error)", "asked": "\(ids.count)"])
-            return []
+            metrics.failedCommits.increment()
+            logger.warning("not done yet: \(what)", metadata: ["error": "\(error)"])
+            return nil
         }
     }
 

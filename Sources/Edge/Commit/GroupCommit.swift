@@ -23,6 +23,8 @@ struct GroupCommit<Ticket: Sendable> {
         var queueCount = 8192
         /// How long the outcome of an item may stay unknown, and how long it may wait for the database.
         var settle = Duration.seconds(60)
+        /// How much longer it is tried to take an item back whose outcome stayed unknown.
+        var withdrawal = Duration.seconds(20)
         /// Waits after failures double from the first to the last.
         var backOff = Duration.milliseconds(100)...Duration.seconds(2)
         /// How long acknowledged tags may wait for a batch to go with.

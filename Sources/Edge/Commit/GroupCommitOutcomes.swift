@@ -30,13 +30,20 @@ extension GroupCommit {
         case .atFault(let error):
             failures = 0
             keep(tags, now: now)
+            let looksFirst = group.isRepeat || !unsureKeys.isEmpty
             if error.table == "batch_key", !newKeys.isEmpty {
                 // They are there already: the next batch looks first.
                 unsureKeys += newKeys
                 groups.append(group)
                 return false
             }
-            split(group, error)
+            if looksFirst, IntakeLedger.isRepeatedID(error) {
+                // A commit in doubt became visible between the look and the COPY: looking again finds it.
+                backOff(now)
+                retry(group, now: now)
+            } else {
+                split(group, error)
+            }
             return true
         case .unavailable(let error):
             keep(tags, now: now)
@@ -74,24 +81,25 @@ extension GroupCommit {
 
     /// The question for a replay ended.
     ///
-    /// - Parameter result: The first message's id, which stands; nil when there is none any more.
-    mutating func replayed(_ result: Result<UUID?, any Error>, now: ContinuousClock.Instant) {
+    /// - Parameter first: The first message's id, which stands; nil in it when there is none any more; nil when nothing is certain
+    ///   yet.
+    mutating func replayed(_ first: UUID??, now: ContinuousClock.Instant) {
         guard case .replay(var item, let isRepeat) = underWay else {
             preconditionFailure("nothing was asked")
         }
         underWay = .nothing
-        switch result {
-        case .success(let id?):
+        switch first {
+        case .some(let id?):
             answer(item, .replayed(id))
             if id != item.messageID { drop(item) }
-        case .success(nil):
+        case .some(nil):
             item.vanishedTags += 1
             if item.vanishedTags < 3 {
                 groups.append(Group(items: [item], isRepeat: isRepeat))
             } else {
                 answer(item, .unsettled)
             }
-        case .failure:
+        case nil:
             backOff(now)
             retry(Group(items: [item], isRepeat: isRepeat), now: now)
         }
@@ -99,11 +107,23 @@ extension GroupCommit {
 
     /// A withdrawal ended.
     ///
-    /// - Parameter standing: The messages that stand all the same: somebody has claimed or repeated them, by a later commit that
-    ///   was durable.
-    mutating func withdrawn(standing: Set<UUID>) {
+    /// - Parameter standing: The messages that stand all the same, durably: somebody has claimed or repeated them. Nil: it is not
+    ///   certain that any was taken back.
+    mutating func withdrawn(standing: Set<UUID>?, now: ContinuousClock.Instant) {
         guard case .withdrawal(let items) = underWay else { preconditionFailure("nothing was withdrawn") }
         underWay = .nothing
+        guard let standing else {
+            backOff(now)
+            for item in items {
+                if item.deadline + limits.withdrawal > now {
+                    overdue.append(item)
+                } else {
+                    answer(item, .unsettled)
+                }
+            }
+            return
+        }
+        failures = 0
         for item in items {
             answer(item, item.messageID.map(standing.contains) ?? false ? .durable : .unsettled)
         }
