@@ -3,7 +3,8 @@
 /// Which cipher suites of TLS 1.2 and older a context allows. None ever allows a suite without encryption or
 /// without authentication.
 public enum CipherPolicy: Sendable, Equatable {
-    /// Only suites with an ephemeral key exchange; keys and digests of at least 112 bits.
+    /// Only suites with an ephemeral key exchange on elliptic curves and authenticated encryption: what NCSC-NL 2025-05
+    /// calls sufficient or good; keys and digests of at least 112 bits.
     case forwardSecret
     /// Whatever encrypts and authenticates, old versions included: for a client whose judge looks at the evidence
     /// afterwards and refuses what a ruleset does not allow.
@@ -14,7 +15,7 @@ public enum CipherPolicy: Sendable, Equatable {
     var openSSLList: String {
         switch self {
         case .forwardSecret:
-            "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=2"
+            "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=2"
         case .encrypted:
             "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ALL:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=0"
         case .list(let list): list
