@@ -49,6 +49,7 @@ let package = Package(
         // System libraries.
         .systemLibrary(name: "CLibSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "CLibUnbound", pkgConfig: "libunbound", providers: [.apt(["libunbound-dev"])]),
         // What Glibc's module leaves out.
         .target(name: "CLinux"),
@@ -60,6 +61,10 @@ let package = Package(
         // Protocols, lookups, settings, what a node says of itself.
         .target(name: "SMTP", dependencies: nio, swiftSettings: strict),
         .target(name: "DNS", dependencies: nio + ["CLibUnbound"], swiftSettings: strict),
+        .target(
+            name: "HTTPClient",
+            dependencies: nio + ["CNGHTTP2", "TLS", "DNS", .product(name: "NIOHTTP1", package: "swift-nio")],
+            swiftSettings: strict),
         .target(
             name: "Settings", dependencies: [.product(name: "Yams", package: "Yams")],
             swiftSettings: strict),
@@ -159,6 +164,9 @@ let package = Package(
         .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Lab"], swiftSettings: strict),
         .testTarget(name: "SMTPTests", dependencies: embedded + ["SMTP"], swiftSettings: strict),
         .testTarget(name: "DNSTests", dependencies: ["DNS", "Lab"], swiftSettings: strict),
+        .testTarget(
+            name: "HTTPClientTests", dependencies: embedded + ["HTTPClient", "DNS", "TLS", "Lab"],
+            swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(
             name: "ObservabilityTests", dependencies: ["CLinux", "Observability"], swiftSettings: strict),
