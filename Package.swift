@@ -100,7 +100,7 @@ let package = Package(
 
         // Judgement of a recipient host.
         .target(
-            name: "SmartTLS", dependencies: ["TLS", "Settings", "SMTP", "DNS", "Policy", crypto],
+            name: "SmartTLS", dependencies: nio + ["TLS", "Settings", "SMTP", "DNS", "Policy", crypto],
             swiftSettings: strict),
 
         // Roles.
@@ -178,7 +178,7 @@ let package = Package(
             name: "LedgerTests", dependencies: ["Ledger", "Migrations", "Lab"], swiftSettings: strict),
         .testTarget(
             name: "SmartTLSTests",
-            dependencies: nio + ["SmartTLS", "TLS", "Settings", "SMTP", "DNS", "Policy", "Lab"],
+            dependencies: embedded + ["SmartTLS", "TLS", "Settings", "SMTP", "DNS", "Policy", "Lab"],
             swiftSettings: strict),
         .testTarget(
             name: "EdgeTests",

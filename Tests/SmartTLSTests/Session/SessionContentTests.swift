@@ -1,9 +1,9 @@
 // Content of any size, from memory and from a stream: byte for byte, bounded, and never ended by accident.
 
-import Delivery
 import Lab
 import NIOCore
 import SMTP
+import SmartTLS
 import Synchronization
 import TLS
 import Testing

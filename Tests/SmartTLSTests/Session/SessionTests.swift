@@ -1,11 +1,11 @@
 // Outbound sessions against a host that does as it is told: what is sent, what is concluded, and what never leaves.
 
-import Delivery
 import Foundation
 import Lab
 import NIOCore
 import NIOPosix
 import SMTP
+import SmartTLS
 import Synchronization
 import TLS
 import Testing

@@ -1,11 +1,11 @@
 // How a session comes about or does not: connecting, greeting, STARTTLS, and that nothing leaves in clear where TLS is
 // required.
 
-import Delivery
 import Lab
 import NIOCore
 import NIOPosix
 import SMTP
+import SmartTLS
 import TLS
 import Testing
 

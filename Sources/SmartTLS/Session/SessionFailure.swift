@@ -54,8 +54,10 @@ public struct SessionFailure: Error, Sendable, CustomStringConvertible {
     /// What else is known, such as the operating system's words; no personal data.
     public var detail: String
 
-    init(_ code: Code, step: String = "", reply: SMTPReply? = nil, tls: TLSError? = nil, detail: String = "")
-    {
+    /// A failure; see each property.
+    public init(
+        _ code: Code, step: String = "", reply: SMTPReply? = nil, tls: TLSError? = nil, detail: String = ""
+    ) {
         self.code = code
         self.step = step
         self.reply = reply
