@@ -40,6 +40,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     private var isEnded = false
     private var deadline = NIODeadline.distantFuture
     private var timer: Scheduled<Void>?
+    private var timerFiresAt = NIODeadline.distantFuture
 
     /// - Parameters:
     ///   - networkIdentity: The tenant that the client's address stands for.
@@ -192,9 +193,14 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         pause(context, false)
     }
 
-    /// One timer a connection: it looks whether the deadline of now has passed, and else sleeps on.
+    /// One timer a connection: it looks whether the deadline of now has passed, and else sleeps on. It is set anew only where it would
+    /// come too late: content is waited for less long than a command.
     private func watch(_ context: ChannelHandlerContext) {
-        guard timer == nil else { return }
+        if let timer {
+            guard deadline < timerFiresAt else { return }
+            timer.cancel()
+        }
+        timerFiresAt = deadline
         timer = context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.timerFired() }
     }
 
