@@ -74,7 +74,8 @@ final class ConnectionPool: Sendable {
         case .idle(let connection): cancelTimer(connection)
         case .open(let closing?):
             cancelTimer(closing)
-            closing.channel.close(promise: nil)
+            // At once: it makes room for another one.
+            ConnectionEnd.cut(closing.channel)
         case .open(nil): break
         }
         return place

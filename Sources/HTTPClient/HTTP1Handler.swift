@@ -14,6 +14,9 @@ final class HTTP1Handler: ChannelDuplexHandler {
     private var assembly: ResponseAssembly?
     private var hasAnswer = false
     private var isKeptAlive = false
+    /// The whole request has gone out. A server may answer before that, and then what is left of the request would stand in
+    /// the way of the next one.
+    private var isSent = false
 
     init(_ budget: WireBudget) { self.budget = budget }
 
@@ -41,6 +44,7 @@ final class HTTP1Handler: ChannelDuplexHandler {
         assembly = ResponseAssembly(request.method, exchange.limits)
         hasAnswer = false
         isKeptAlive = false
+        isSent = false
         budget.renew(exchange.limits.wireBytes)
         var headers = HTTPHeaders([("host", request.url.authority)])
         for field in request.wireFields.all { headers.add(name: field.name, value: field.value) }
@@ -52,7 +56,9 @@ final class HTTP1Handler: ChannelDuplexHandler {
             let body = context.channel.allocator.buffer(bytes: request.body)
             context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         }
-        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        let sent = context.eventLoop.makePromise(of: Void.self)
+        sent.futureResult.assumeIsolated().whenSuccess { self.isSent = true }
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: sent)
         promise?.succeed(())
     }
 
@@ -73,8 +79,7 @@ final class HTTP1Handler: ChannelDuplexHandler {
             case .end(let trailers):
                 for (name, value) in trailers ?? [:] { try assembly.receive(field: name, value) }
                 let message = try assembly.end()
-                settle(ExchangeOutcome(answer: .success(message), isReusable: isKeptAlive))
-                if !isKeptAlive { context.close(promise: nil) }
+                settle(ExchangeOutcome(answer: .success(message), isReusable: isKeptAlive && isSent))
                 return
             }
             self.assembly = assembly

@@ -125,6 +125,7 @@ final class HTTP2Session {
 
     /// Takes received octets.
     func feed(_ bytes: ByteBuffer) {
+        guard failure == nil else { return }
         let used = bytes.withUnsafeReadableBytes {
             nghttp2_session_mem_recv(session, $0.bindMemory(to: UInt8.self).baseAddress, $0.count)
         }

@@ -22,6 +22,8 @@ public struct HTTPClientConfiguration: Sendable {
     public var maximumWaiting = 256
     /// How long a connection is kept for the next request to the same host, port and address.
     public var idleTimeout = Duration.seconds(30)
+    /// How long after its handshake a connection still takes another request: what was checked then is checked anew.
+    public var connectionLifetime = Duration.seconds(600)
     /// For one attempt to connect, and again for its TLS handshake.
     public var connectTimeout = Duration.seconds(5)
     /// Most addresses of a host that are tried for one request.
@@ -123,7 +125,8 @@ public final class HTTPClient: Sendable {
     ) async -> ExchangeOutcome {
         progress.note("waiting for the answer")
         let outcome = await connection.exchange(request, limits)
-        pool.giveBack(connection, isReusable: outcome.isReusable && !Task.isCancelled)
+        let isYoung = ContinuousClock.now - connection.opened < configuration.connectionLifetime
+        pool.giveBack(connection, isReusable: outcome.isReusable && isYoung && !Task.isCancelled)
         return outcome
     }
 

@@ -13,6 +13,8 @@ struct HTTPConnection: Sendable {
     let address: IPAddress
     let evidence: PeerEvidence
     let version: HTTPResponse.Version
+    /// When its certificate was checked.
+    let opened = ContinuousClock.now
 
     var id: ObjectIdentifier { ObjectIdentifier(channel) }
 

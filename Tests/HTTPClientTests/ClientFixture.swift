@@ -10,22 +10,25 @@ import TLS
 
 /// Answers from a table of texts; what is not in it does not exist.
 final class NameTable: DNSResolving {
-    private let addresses: [String: [String]]
+    private let addresses: Mutex<[String: [String]]>
     private let failing: Set<DNSRecordType>
     private let asked = Mutex(0)
 
     init(_ addresses: [String: [String]], failing: Set<DNSRecordType> = []) {
-        self.addresses = addresses
+        self.addresses = Mutex(addresses)
         self.failing = failing
     }
 
     /// Questions so far.
     var questions: Int { asked.withLock { $0 } }
 
+    /// Changes its mind.
+    func set(_ name: String, _ texts: [String]) { addresses.withLock { $0[name] = texts } }
+
     func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
         asked.withLock { $0 += 1 }
         if failing.contains(type) { throw DNSFailure(.servfail, "\(name) \(type): as the test wants it") }
-        guard let texts = addresses[name.text] else {
+        guard let texts = addresses.withLock({ $0[name.text] }) else {
             return DNSAnswer(name: name, type: type, outcome: .nxdomain, ttl: 60)
         }
         let records = texts.compactMap { IPAddress($0) }.filter { $0.isIPv6 == (type == .aaaa) }

@@ -3,6 +3,7 @@
 import DNS
 import HTTPClient
 import Lab
+import NIOPosix
 import TLS
 import Testing
 
@@ -43,6 +44,26 @@ import Testing
         try await server.stop()
     }
 
+    @Test func `a name that changes its mind is judged anew, and no kept connection answers for it`()
+        async throws
+    {
+        let fixture = try ClientFixture()
+        let server = try await ScriptedTLSServer.start(
+            try fixture.server(alpn: []), [.awaitRequest(1), answer, .awaitRequest(2), answer])
+        let url = "https://\(ClientFixture.host):\(server.port)/"
+        let client = try fixture.client()
+        #expect(try await client.get(url).status == 200)
+        fixture.resolver.set(ClientFixture.host, ["10.0.0.1"])
+        #expect(await client.failure(url)?.code == .addressRefused)
+        fixture.resolver.set(ClientFixture.host, [])
+        #expect(await client.failure(url)?.code == .noAddress)
+        fixture.resolver.set(ClientFixture.host, ["127.0.0.1"])
+        #expect(try await client.get(url).status == 200)
+        #expect(server.transcript.connections == 1)
+        client.shutDown()
+        try await server.stop()
+    }
+
     @Test func `where IPv6 does not answer, IPv4 is tried`() async throws {
         let fixture = try ClientFixture([ClientFixture.host: ["127.0.0.1", "::1"]])
         let server = try await ScriptedTLSServer.start(
@@ -66,6 +87,22 @@ import Testing
         let six = try fixture.client(resolver: NameTable(table, failing: [.aaaa]))
         #expect(await six.failure(url)?.code == .connectRefused)
         #expect(await (try fixture.client()).failure("https://nobody.test/")?.code == .noAddress)
+    }
+
+    @Test
+    func `a host that accepts and says nothing costs a handshake's time, or the deadline if that is shorter`()
+        async throws
+    {
+        let fixture = try ClientFixture()
+        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).get()
+        let url = "https://\(ClientFixture.host):\(try #require(listener.localAddress?.port))/"
+        let hasty = try fixture.client { $0.connectTimeout = .milliseconds(100) }
+        #expect(await hasty.failure(url)?.code == .tlsFailure)
+        let late = try #require(await fixture.client().failure(url, deadline: .milliseconds(100)))
+        #expect(late.code == .deadline)
+        #expect(late.reason.contains("connecting"))
+        try await listener.close()
     }
 
     @Test func `past the bound of those who wait, the next is turned away`() async throws {
@@ -124,6 +161,13 @@ import Testing
             #expect(server.transcript.connections == number)
         }
         hasty.shutDown()
+        // What was checked long ago is checked anew.
+        let strict = try fixture.client { $0.connectionLifetime = .zero }
+        for number in 4...5 {
+            #expect(try await strict.get(url).body == Array("ok".utf8))
+            #expect(server.transcript.connections == number)
+        }
+        strict.shutDown()
         try await server.stop()
     }
 

@@ -96,6 +96,31 @@ import Testing
         client.shutDown()
     }
 
+    @Test func `the whole way: a signed zone, a validating resolver, a server; a forged zone leads nowhere`()
+        async throws
+    {
+        let fixture = try ClientFixture()
+        let names = try await NameServerLab.start([
+            LabZone(ClientFixture.host, .signed, "@ A 127.0.0.1"),
+            LabZone("forged.test", .altered(name: "@", type: "A"), "@ A 127.0.0.1"),
+        ])
+        let loopback = try #require(IPAddress("127.0.0.1"))
+        let resolver = try UnboundResolver(
+            DNSConfiguration(
+                forwarders: [.init(address: loopback, port: names.port)],
+                trustAnchor: .file(names.trustAnchor)))
+        let (server, url) = try await start(.http2, fixture, ["mta-sts.txt": policy])
+        defer { server.stop() }
+        let client = try fixture.client(resolver: resolver)
+        #expect(try await client.get("\(url)/mta-sts.txt").body == policy)
+        let forged = try #require(await client.failure("https://forged.test:\(server.port)/"))
+        #expect(forged.code == .dnsFailure)
+        #expect(forged.reason.contains("bogus"))
+        #expect(await client.failure("https://nothing.\(ClientFixture.host)/")?.code == .noAddress)
+        client.shutDown()
+        await names.stop()
+    }
+
     @Test(arguments: [301, 302, 307, 308])
     func `RFC 8461 §3.3: a redirect is an answer, and nobody follows it`(status: Int) async throws {
         let fixture = try ClientFixture()
