@@ -67,6 +67,25 @@ public struct DomainName: Sendable, Hashable, Comparable, CustomStringConvertibl
         text == "." ? [] : text.split(separator: ".", omittingEmptySubsequences: false)
     }
 
+    /// The name with further labels in front, such as `_25._tcp`; nil where it would be longer than a name can be.
+    ///
+    /// - Parameter prefix: labels of letters, digits, `-` and `_`, joined with dots.
+    public func below(_ prefix: String) -> DomainName? {
+        // Each octet counts once, also where the text writes it as `\DDD`.
+        var octets = 0
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "\\"), let next = rest.first {
+                rest.removeFirst((48...57).contains(next) ? 3 : 1)
+            }
+            octets += 1
+        }
+        guard let front = try? DomainName(prefix), front.text.utf8.count + octets + 1 <= 253 else {
+            return nil
+        }
+        return self == .root ? front : DomainName(canonical: "\(front.text).\(text)")
+    }
+
     /// Whether a connection can be made to this name: letters, digits, `-` and `_` only, and its last label
     /// is not all digits, which would make it an address literal (RFC 1123 §2.1).
     public var isHostName: Bool {

@@ -27,7 +27,7 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let certificateNotTrusted = ReasonCode("certificate-not-trusted")
     /// TLS failed for another reason.
     public static let validationFailure = ReasonCode("validation-failure")
-    /// No TLSA record matches.
+    /// No TLSA record is valid for the certificate.
     public static let tlsaInvalid = ReasonCode("tlsa-invalid")
     /// DNSSEC validation failed.
     public static let dnssecInvalid = ReasonCode("dnssec-invalid")
@@ -53,6 +53,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
 
     // Deliveries.
 
+    /// Delivered over TLS to a host that its TLSA records in DNSSEC prove.
+    public static let daneAuthenticated = ReasonCode("dane-authenticated")
     /// Delivered over TLS to a host whose name a trusted certificate proves.
     public static let tlsAuthenticated = ReasonCode("tls-authenticated")
     /// Delivered over TLS to a host that proved no name.

@@ -101,6 +101,11 @@ extension ReasonCode {
             "The security demands of this message are at this moment not known to the sending system."
         ),
         (
+            .daneAuthenticated,
+            "Het bericht is versleuteld afgeleverd bij een mailserver die met DANE en DNSSEC bewezen de juiste is.",
+            "The message was delivered encrypted to a mail server that DANE and DNSSEC prove to be the right one."
+        ),
+        (
             .tlsAuthenticated,
             "Het bericht is versleuteld afgeleverd bij een mailserver met een vertrouwd certificaat op de juiste naam.",
             "The message was delivered encrypted to a mail server with a trusted certificate for the right name."

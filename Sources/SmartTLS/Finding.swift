@@ -68,10 +68,42 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     /// The name of the host came from unsigned DNS, so whoever forges DNS chooses it.
     case nameUnproven = "name-unproven"
 
+    // DANE (RFC 7672).
+
+    /// DNSSEC-secure TLSA records are published for the host, usable or not: TLS is mandatory.
+    case tlsaPublished = "tlsa-published"
+    /// A DANE-EE record matches the certificate; its name, dates and issuer are beside the point.
+    case daneMatchedEE = "dane-matched-ee"
+    /// A DANE-TA record matches an issuer, and name and dates hold.
+    case daneMatchedTA = "dane-matched-ta"
+    /// There are usable records and none matches.
+    case daneMismatch = "dane-mismatch"
+    /// A DANE-TA record matches, and the certificate below it carries none of the names that it may.
+    case daneNameMismatch = "dane-name-mismatch"
+    /// A DANE-TA record matches, and the chain below it has expired.
+    case daneExpired = "dane-expired"
+    /// A DANE-TA record matches, and the chain below it does not hold.
+    case daneChainInvalid = "dane-chain-invalid"
+    /// None of the published records is usable.
+    case daneUnusable = "dane-unusable"
+    /// DNSSEC proves that there are no TLSA records.
+    case daneAbsent = "dane-absent"
+    /// The MX records, the address or the TLSA records are not signed.
+    case daneInsecure = "dane-insecure"
+    /// The TLSA records could not be looked up.
+    case tlsaLookupFailed = "tlsa-lookup-failed"
+    /// The TLSA records, or their absence, are wrongly signed.
+    case tlsaBogus = "tlsa-bogus"
+
     /// The order of this list, which is the order of a report.
     public static func < (left: Finding, right: Finding) -> Bool { left.rank < right.rank }
 
     private var rank: Int { Finding.allCases.firstIndex(of: self) ?? 0 }
+
+    /// The ways not to satisfy usable TLSA records.
+    static let daneFaults: [Finding] = [
+        .daneMismatch, .daneChainInvalid, .daneExpired, .daneNameMismatch,
+    ]
 
     /// The faults of a chain, gravest first: the first that is found names the reason.
     static let chainFaults: [Finding] = [

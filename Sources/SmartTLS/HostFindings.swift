@@ -1,6 +1,7 @@
 // What was found on one host by looking at one connection: the findings, sorted, and the parameters they rest on.
 // A value that can be stored and judged again later with the same result.
 import Crypto
+import DNS
 import TLS
 
 /// How the name of the host became known, on which a match of certificate and name is worth more or less.
@@ -44,7 +45,11 @@ public struct EvidenceSummary: Sendable, Hashable, Codable {
     public var chainLength: Int?
     /// SHA-256 of the leaf certificate in hexadecimal.
     public var certificateDigest: String?
-    /// Why there is no TLS or what is wrong with the chain, in the library's words.
+    /// The TLSA base domain whose records the certificate was held against.
+    public var tlsaBaseDomain: String?
+    /// The record that matched, in presentation form: `3 1 1 …`.
+    public var tlsaRecord: String?
+    /// Why there is no TLS, what is wrong with the chain or which lookup failed, in the library's words.
     public var detail: String?
 
     /// Only the host is known yet.
@@ -72,8 +77,9 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ///   - peer: what the handshake showed; its chain was checked against the configured roots.
     ///   - host: the reference identity, looked for in the leaf (subject alternative names only).
     ///   - name: how that identity became known.
-    public init(evidence peer: PeerEvidence, host: String, name: NameProvenance) {
-        var findings: Set<Finding> = [name == .proven ? .nameProven : .nameUnproven]
+    ///   - tlsa: the TLSA records of the host; the handshake held it against them, where there are any.
+    public init(evidence peer: PeerEvidence, host: String, name: NameProvenance, tlsa: TLSAStatus) {
+        var findings = HostFindings.facts(name, tlsa)
         switch peer.version {
         case .tls10: findings.insert(.tls10)
         case .tls11: findings.insert(.tls11)
@@ -91,6 +97,19 @@ public struct HostFindings: Sendable, Hashable, Codable {
             for fault in faults { findings.insert(HostFindings.finding(of: fault.kind)) }
             summary.detail = faults.map(\.description).joined(separator: "; ")
         }
+        if case .published(let reference) = tlsa {
+            summary.tlsaBaseDomain = reference.baseDomain
+            switch peer.dane {
+            case .matched(let record, _):
+                findings.insert(record.usage == 2 ? .daneMatchedTA : .daneMatchedEE)
+                summary.tlsaRecord = record.presentation
+            case .notMatched(let faults):
+                findings.insert(HostFindings.finding(ofDANE: faults))
+                summary.detail = "TLSA records of \(reference.baseDomain): " + reference.complaint(faults)
+            case .noUsableRecords: findings.insert(.daneUnusable)
+            case nil: break
+            }
+        }
         summary.tlsVersion = peer.version.description
         summary.cipherSuite = peer.cipherSuite
         summary.keyExchangeGroup = peer.keyExchangeGroup
@@ -106,9 +125,11 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ///   - absence: how it came that there is none.
     ///   - host: the name of the host.
     ///   - name: how that name became known.
-    public init(absence: TLSAbsence, host: String, name: NameProvenance) {
+    ///   - tlsa: the TLSA records of the host.
+    public init(absence: TLSAbsence, host: String, name: NameProvenance, tlsa: TLSAStatus) {
         var summary = EvidenceSummary(host: host)
-        var findings: Set<Finding> = [name == .proven ? .nameProven : .nameUnproven]
+        var findings = HostFindings.facts(name, tlsa)
+        if case .published(let reference) = tlsa { summary.tlsaBaseDomain = reference.baseDomain }
         switch absence {
         case .notOffered: findings.insert(.starttlsNotOffered)
         case .rejected: findings.insert(.starttlsRejected)
@@ -118,6 +139,41 @@ public struct HostFindings: Sendable, Hashable, Codable {
             summary.detail = reason
         }
         self.init(findings, evidence: summary)
+    }
+
+    /// Reads a failure to look up TLSA records: no connection was made.
+    ///
+    /// - Parameters:
+    ///   - failure: what the lookup ended in.
+    ///   - host: the name of the host.
+    ///   - name: how that name became known.
+    public init(unknown failure: DNSFailure, host: String, name: NameProvenance) {
+        var summary = EvidenceSummary(host: host)
+        summary.detail = failure.description
+        self.init(HostFindings.facts(name, .unknown(failure)), evidence: summary)
+    }
+
+    /// What is known before any connection.
+    private static func facts(_ name: NameProvenance, _ tlsa: TLSAStatus) -> Set<Finding> {
+        let provenance: Finding = name == .proven ? .nameProven : .nameUnproven
+        switch tlsa {
+        case .published: return [provenance, .tlsaPublished]
+        case .absent: return [provenance, .daneAbsent]
+        case .insecure: return [provenance, .daneInsecure]
+        case .unknown(let failure):
+            return [provenance, failure.code == .bogus ? .tlsaBogus : .tlsaLookupFailed]
+        }
+    }
+
+    /// Which way usable records were not satisfied. Faults of a chain count by themselves only where its anchor matched.
+    private static func finding(ofDANE faults: [ChainFault]) -> Finding {
+        let kinds = Set(faults.map(\.kind))
+        let unanchored: Set<ChainFault.Kind> = [
+            .other, .unknownIssuer, .missingIntermediate, .selfSigned, .selfSignedInChain,
+        ]
+        if kinds.isEmpty || !kinds.isDisjoint(with: unanchored) { return .daneMismatch }
+        if kinds == [.wrongName] { return .daneNameMismatch }
+        return kinds.isSubset(of: [.expired, .wrongName]) ? .daneExpired : .daneChainInvalid
     }
 
     private static func finding(of kind: ChainFault.Kind) -> Finding {
@@ -137,9 +193,31 @@ public struct HostFindings: Sendable, Hashable, Codable {
     }
 
     private static func digest(_ certificate: [UInt8]) -> String {
-        SHA256.hash(data: certificate).map { byte in
-            let digits = String(byte, radix: 16)
-            return digits.count == 1 ? "0" + digits : digits
-        }.joined()
+        hexadecimal(SHA256.hash(data: certificate))
+    }
+}
+
+private func hexadecimal(_ octets: some Sequence<UInt8>) -> String {
+    octets.map { octet in
+        let digits = String(octet, radix: 16)
+        return digits.count == 1 ? "0" + digits : digits
+    }.joined()
+}
+
+extension TLSARecord {
+    /// As in a zone file; data that is longer than a digest is cut off.
+    fileprivate var presentation: String {
+        let more = data.count > 64 ? "…" : ""
+        return "\(usage) \(selector) \(matchingType) \(hexadecimal(data.prefix(64)))\(more)"
+    }
+}
+
+extension DANEReference {
+    /// What is wrong with a server that does not satisfy these records.
+    fileprivate func complaint(_ faults: [ChainFault]) -> String {
+        let count = records.count == 1 ? "1 record" : "\(records.count) records"
+        return faults.isEmpty
+            ? "none of \(count) matches"
+            : "\(count), not satisfied: " + faults.map(\.description).joined(separator: "; ")
     }
 }

@@ -7,7 +7,11 @@
 //   (design law 2).
 // - A handshake that broke off proves nothing, so it defers under every ruleset. A server that has no protocol
 //   version in common with us has told what it is: a ruleset that demands TLS refuses it at once.
-// - `dane` is demanded by `nta7516` and is not judged yet: it refuses with `dane-required`, and never falls back.
+// - Where TLSA records are published, a peer that does not satisfy them is not known to be the host: whatever it shows
+//   is no property of the host, so that it defers and never refuses (RFC 7672 §2.2: delivery is delayed). A valid
+//   certificate of another authority saves nothing.
+// - Where a record matches, chain, dates and name by trusted roots are beside the point (RFC 7671 §5.1, §5.2).
+// - Where it is not known whether there are TLSA records, nothing is sent, not even in clear under `opportunistic`.
 import Policy
 
 /// What SmartTLS concludes about one host, or about all hosts of a domain together.
@@ -46,22 +50,42 @@ public struct Verdict: Sendable, Hashable, Codable {
     /// Judges the findings on one host.
     public static func judge(_ ruleset: Ruleset, _ host: HostFindings) -> Verdict {
         let findings = Set(host.findings)
+        if findings.contains(.tlsaBogus) { return put(off: ruleset, .dnssecInvalid) }
+        if findings.contains(.tlsaLookupFailed) { return put(off: ruleset, .dnsFailure) }
+        let mustMatch = findings.contains(.tlsaPublished)
+        guard mustMatch || !findings.isDisjoint(with: [.daneAbsent, .daneInsecure]) else {
+            // Nothing follows from nothing: there may be records.
+            return put(off: ruleset, .validationFailure)
+        }
         if findings.contains(.starttlsNotOffered) {
+            if mustMatch { return put(off: ruleset, .starttlsNotSupported) }
             guard ruleset.demandsTLS else { return Verdict(.deliver, .cleartextAllowed, [], ruleset) }
             return refuse(ruleset, [.starttlsNotSupported])
         }
         if findings.contains(.noCommonVersion), ruleset.demandsTLS {
+            if mustMatch { return put(off: ruleset, .tlsVersionTooLow) }
             return refuse(ruleset, [.tlsVersionTooLow])
         }
         if !findings.isDisjoint(with: [.noCommonVersion, .handshakeFailed, .starttlsRejected]) {
-            return Verdict(.defer, .tlsHandshakeFailed, [.tlsHandshakeFailed], ruleset)
+            return put(off: ruleset, .tlsHandshakeFailed)
         }
         guard let version = findings.compactMap(\.protocolRank).max() else {
             // Findings without a connection say nothing about it; nothing follows from nothing.
-            return Verdict(.defer, .validationFailure, [.validationFailure], ruleset)
+            return put(off: ruleset, .validationFailure)
         }
-        let shortcomings = shortcomings(ruleset, findings, version: version)
+        var isProven = false
+        if mustMatch {
+            if let fault = Finding.daneFaults.first(where: findings.contains) {
+                return put(off: ruleset, fault.reason)
+            }
+            isProven = !findings.isDisjoint(with: [.daneMatchedEE, .daneMatchedTA])
+            guard isProven || findings.contains(.daneUnusable) else {
+                return put(off: ruleset, .validationFailure)
+            }
+        }
+        let shortcomings = shortcomings(ruleset, findings, version: version, isProven: isProven)
         guard shortcomings.isEmpty else { return refuse(ruleset, shortcomings) }
+        if isProven { return Verdict(.deliver, .daneAuthenticated, [], ruleset) }
         let isAuthenticated = findings.isSuperset(of: [.chainTrusted, .nameMatches])
         return Verdict(.deliver, isAuthenticated ? .tlsAuthenticated : .tlsUnauthenticated, [], ruleset)
     }
@@ -86,8 +110,13 @@ public struct Verdict: Sendable, Hashable, Codable {
         Verdict(.refuse, shortcomings.first ?? .validationFailure, shortcomings, ruleset)
     }
 
+    private static func put(off ruleset: Ruleset, _ reason: ReasonCode) -> Verdict {
+        Verdict(.defer, reason, [reason], ruleset)
+    }
+
+    /// - isProven: a TLSA record matches.
     private static func shortcomings(
-        _ ruleset: Ruleset, _ findings: Set<Finding>, version: Int
+        _ ruleset: Ruleset, _ findings: Set<Finding>, version: Int, isProven: Bool
     ) -> [ReasonCode] {
         var reasons: [ReasonCode] = []
         if let floor = ruleset.minimumVersion, version < floor.rank { reasons.append(.tlsVersionTooLow) }
@@ -96,7 +125,8 @@ public struct Verdict: Sendable, Hashable, Codable {
         }
         switch ruleset.authentication {
         case .none: break
-        case .dane: reasons.append(.daneRequired)
+        case .dane where isProven, .pkixName where isProven: break
+        case .dane: reasons.append(findings.contains(.daneUnusable) ? .tlsaInvalid : .daneRequired)
         case .pkixName:
             if !findings.contains(.chainTrusted) {
                 let faults = Finding.chainFaults.filter(findings.contains).map(\.reason)
@@ -137,10 +167,13 @@ extension Finding {
         }
     }
 
-    /// The reason code of a fault of the chain (RFC 8460 §4.3.2.2).
+    /// The reason code of a fault of the chain or of DANE (RFC 8460 §4.3: `tlsa-invalid` is for a set of records none of which
+    /// is valid; what a chain lacks below a record that matches has the name that it has elsewhere).
     fileprivate var reason: ReasonCode {
         switch self {
-        case .expired: .certificateExpired
+        case .daneMismatch: .tlsaInvalid
+        case .daneNameMismatch: .certificateHostMismatch
+        case .expired, .daneExpired: .certificateExpired
         case .notYetValid: .certificateNotYetValid
         case .selfSigned, .untrustedRoot, .missingIntermediate, .noCertificate: .certificateNotTrusted
         default: .validationFailure

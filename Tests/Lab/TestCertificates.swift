@@ -60,7 +60,8 @@ public struct TestAuthority: Sendable {
 
     /// A new self-signed root.
     /// - name: its common name.
-    public init(name: String = "Test Root") throws {
+    /// - pathLength: how many authorities may stand between it and a leaf; nil: any number.
+    public init(name: String = "Test Root", pathLength: Int? = nil) throws {
         let key = Certificate.PrivateKey(P256.Signing.PrivateKey())
         let subject = try distinguishedName(name)
         certificate = try Certificate(
@@ -68,7 +69,7 @@ public struct TestAuthority: Sendable {
             notValidBefore: .now - 86_400, notValidAfter: .now + 10 * 86_400, issuer: subject,
             subject: subject,
             signatureAlgorithm: .ecdsaWithSHA256,
-            extensions: try authorityExtensions(key.publicKey), issuerPrivateKey: key)
+            extensions: try authorityExtensions(key.publicKey, pathLength), issuerPrivateKey: key)
         self.key = key
         presentedIssuers = []
     }
@@ -89,7 +90,7 @@ public struct TestAuthority: Sendable {
             version: .v3, serialNumber: .init(), publicKey: key.publicKey,
             notValidBefore: .now - 86_400, notValidAfter: .now + 10 * 86_400, issuer: certificate.subject,
             subject: try distinguishedName(name), signatureAlgorithm: .ecdsaWithSHA256,
-            extensions: try authorityExtensions(key.publicKey), issuerPrivateKey: self.key)
+            extensions: try authorityExtensions(key.publicKey, nil), issuerPrivateKey: self.key)
         return TestAuthority(certificate: below, key: key, presentedIssuers: [below] + presentedIssuers)
     }
 
@@ -145,9 +146,11 @@ private func distinguishedName(_ commonName: String) throws -> DistinguishedName
     try DistinguishedName { CommonName(commonName) }
 }
 
-private func authorityExtensions(_ key: Certificate.PublicKey) throws -> Certificate.Extensions {
+private func authorityExtensions(
+    _ key: Certificate.PublicKey, _ pathLength: Int?
+) throws -> Certificate.Extensions {
     try Certificate.Extensions {
-        Critical(BasicConstraints.isCertificateAuthority(maxPathLength: nil))
+        Critical(BasicConstraints.isCertificateAuthority(maxPathLength: pathLength))
         Critical(KeyUsage(keyCertSign: true, cRLSign: true))
         SubjectKeyIdentifier(hash: key)
     }

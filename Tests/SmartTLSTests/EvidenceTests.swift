@@ -19,12 +19,14 @@ import Testing
     }
 
     private func read(_ evidence: PeerEvidence) -> HostFindings {
-        HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven)
+        HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: .absent)
     }
 
     @Test func `a good handshake`() {
         #expect(
-            read(evidence()).findings == [.tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven])
+            read(evidence()).findings == [
+                .tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven, .daneAbsent,
+            ])
     }
 
     @Test(arguments: [
@@ -83,8 +85,8 @@ import Testing
         (.noCommonVersion, .noCommonVersion), (.handshakeFailed("alert"), .handshakeFailed),
     ])
     func `each way to have no TLS is a finding`(absence: TLSAbsence, finding: Finding) {
-        let host = HostFindings(absence: absence, host: "mx.bar.test", name: .unproven)
-        #expect(host.findings == [finding, .nameUnproven])
+        let host = HostFindings(absence: absence, host: "mx.bar.test", name: .unproven, tlsa: .insecure)
+        #expect(host.findings == [finding, .nameUnproven, .daneInsecure])
     }
 
     @Test func `OpenSSL's word for no common version is told apart from other failures`() {

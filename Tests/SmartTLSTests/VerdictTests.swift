@@ -25,10 +25,20 @@ import Testing
 
     /// A host with which nothing is wrong, but for what is taken away or added.
     private static func good(_ without: Set<Finding> = [], _ plus: Set<Finding> = []) -> Set<Finding> {
-        let all: Set<Finding> = [.tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven]
+        let all: Set<Finding> = [
+            .tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven, .daneAbsent,
+        ]
         return all.subtracting(without).union(plus)
     }
 
+    /// A host with a trusted certificate and TLSA records, but for what is taken away or added.
+    private static func published(_ without: Set<Finding> = [], _ plus: Set<Finding> = []) -> Set<Finding> {
+        good([.daneAbsent], [.tlsaPublished]).subtracting(without).union(plus)
+    }
+
+    private static let byDANE = "deliver dane-authenticated"
+    private static let mismatch = "defer tlsa-invalid"
+    private static let unknown = "defer validation-failure"
     private static let proven = "deliver tls-authenticated"
     private static let unproven = "deliver tls-unauthenticated"
     private static let noDANE = "refuse dane-required"
@@ -41,17 +51,18 @@ import Testing
             "design §9: a name from unsigned DNS is enough for secure", good([.nameProven], [.nameUnproven]),
             proven, proven, noDANE),
         Row(
-            "no STARTTLS", [.starttlsNotOffered, .nameUnproven], "deliver cleartext-allowed",
+            "no STARTTLS", [.starttlsNotOffered, .nameUnproven, .daneInsecure], "deliver cleartext-allowed",
             "refuse starttls-not-supported", "refuse starttls-not-supported"),
         Row(
             "law 2: STARTTLS offered and then refused is no licence for cleartext",
-            [.starttlsRejected, .nameUnproven], broken, broken, broken),
+            [.starttlsRejected, .nameUnproven, .daneInsecure], broken, broken, broken),
         Row(
             "law 2: a handshake that broke off is no licence for cleartext",
-            [.handshakeFailed, .nameUnproven],
+            [.handshakeFailed, .nameUnproven, .daneInsecure],
             broken, broken, broken),
         Row(
-            "no version in common", [.noCommonVersion, .nameUnproven], broken, "refuse tls-version-too-low",
+            "no version in common", [.noCommonVersion, .nameUnproven, .daneInsecure], broken,
+            "refuse tls-version-too-low",
             "refuse tls-version-too-low"),
         Row(
             "RFC 8996: TLS 1.1", good([.tls13], [.tls11]), proven, "refuse tls-version-too-low",
@@ -96,8 +107,74 @@ import Testing
             "no certificate", good([.chainTrusted, .nameMatches], [.noCertificate, .nameMismatch]), unproven,
             "refuse certificate-not-trusted", noDANE),
         Row(
-            "nothing known of the connection: nothing follows", [.nameProven], "defer validation-failure",
-            "defer validation-failure", "defer validation-failure"),
+            "nothing known of the connection: nothing follows", [.nameProven, .daneAbsent], unknown,
+            unknown, unknown),
+        Row(
+            "RFC 7672 §2.2.1: without DNSSEC there is no DANE", good([.daneAbsent], [.daneInsecure]), proven,
+            proven, noDANE),
+        Row(
+            "RFC 7671 §5.1: DANE-EE matches a certificate that is self-signed, expired and wrongly named",
+            published(
+                [.chainTrusted, .nameMatches], [.daneMatchedEE, .selfSigned, .expired, .nameMismatch]),
+            byDANE,
+            byDANE, byDANE),
+        Row(
+            "RFC 7671 §5.2: DANE-TA matches a private authority",
+            published([.chainTrusted], [.daneMatchedTA, .untrustedRoot]), byDANE, byDANE, byDANE),
+        Row(
+            "DANE matches, over TLS 1.1", published([.tls13], [.tls11, .daneMatchedEE]), byDANE,
+            "refuse tls-version-too-low", "refuse tls-version-too-low"),
+        Row(
+            "DANE matches, without forward secrecy",
+            published([.tls13, .forwardSecrecy], [.tls12, .noForwardSecrecy, .daneMatchedEE]), byDANE,
+            "refuse no-forward-secrecy", "refuse no-forward-secrecy"),
+        Row(
+            "RFC 7672 §2.2: no record matches, and a trusted certificate saves nothing",
+            published([], [.daneMismatch]), mismatch, mismatch, mismatch),
+        Row(
+            "no record matches, over TLS 1.1: who is not known to be the host is not refused for it",
+            published([.tls13], [.tls11, .daneMismatch]), mismatch, mismatch, mismatch),
+        Row(
+            "RFC 7672 §3.2.2: DANE-TA matches, the name does not", published([], [.daneNameMismatch]),
+            "defer certificate-host-mismatch", "defer certificate-host-mismatch",
+            "defer certificate-host-mismatch"),
+        Row(
+            "RFC 7671 §5.2: DANE-TA matches, the chain has expired", published([], [.daneExpired]),
+            "defer certificate-expired", "defer certificate-expired", "defer certificate-expired"),
+        Row(
+            "DANE-TA matches, the chain does not hold", published([], [.daneChainInvalid]), unknown, unknown,
+            unknown),
+        Row(
+            "RFC 7672 §2.2: no STARTTLS where records are published: never in clear",
+            [.starttlsNotOffered, .nameProven, .tlsaPublished], "defer starttls-not-supported",
+            "defer starttls-not-supported", "defer starttls-not-supported"),
+        Row(
+            "no version in common where records are published",
+            [.noCommonVersion, .nameProven, .tlsaPublished],
+            broken, "defer tls-version-too-low", "defer tls-version-too-low"),
+        Row(
+            "RFC 7672 §2.2: no record is usable, so TLS without DANE; the certificate is trusted",
+            published([], [.daneUnusable]), proven, proven, "refuse tlsa-invalid"),
+        Row(
+            "no record is usable, and the certificate is self-signed",
+            published([.chainTrusted], [.daneUnusable, .selfSigned]), unproven,
+            "refuse certificate-not-trusted",
+            "refuse tlsa-invalid"),
+        Row(
+            "RFC 7672 §2.1.2: the TLSA records could not be looked up", [.tlsaLookupFailed, .nameProven],
+            "defer dns-failure", "defer dns-failure", "defer dns-failure"),
+        Row(
+            "RFC 7672 §2.1.2: the TLSA records are wrongly signed", [.tlsaBogus, .nameProven],
+            "defer dnssec-invalid", "defer dnssec-invalid", "defer dnssec-invalid"),
+        Row(
+            "records, and nothing known of what the handshake made of them", published(), unknown, unknown,
+            unknown),
+        Row(
+            "not known whether there are TLSA records: nothing follows", good([.daneAbsent]), unknown,
+            unknown, unknown),
+        Row(
+            "no STARTTLS, and not known whether there are TLSA records: nothing in clear",
+            [.starttlsNotOffered, .nameUnproven], unknown, unknown, unknown),
     ]
 
     private func host(_ findings: Set<Finding>) -> HostFindings {
@@ -121,26 +198,40 @@ import Testing
         print("seed \(seed)")
         var random = SplitMix(seed)
         var delivered = 0
+        var deliveredByDANE = 0
         for _ in 0..<20_000 {
             let findings = Set(Finding.allCases.filter { _ in random.next() % 5 == 0 })
                 .subtracting([.starttlsNotOffered, .starttlsRejected, .noCommonVersion, .handshakeFailed])
-                .union(random.next() % 2 == 0 ? VerdictTests.good() : [])
+                .union(
+                    [VerdictTests.good(), VerdictTests.published([], [.daneMatchedEE]), []][
+                        Int(random.next() % 3)]
+                )
+                .subtracting(random.next() % 2 == 0 ? [.tlsaBogus, .tlsaLookupFailed] : [])
+                .subtracting(random.next() % 2 == 0 ? Finding.daneFaults : [])
             let secure = Verdict.judge(.secure, host(findings))
             if secure.outcome == .deliver {
                 delivered += 1
                 #expect(Verdict.judge(.opportunistic, host(findings)).outcome == .deliver)
             }
-            #expect(Verdict.judge(.nta7516, host(findings)).outcome != .deliver, "nta7516 needs DANE")
+            if Verdict.judge(.nta7516, host(findings)).outcome == .deliver {
+                deliveredByDANE += 1
+                #expect(secure.outcome == .deliver)
+                #expect(!findings.isDisjoint(with: [.daneMatchedEE, .daneMatchedTA]), "nta7516 needs DANE")
+            }
+            if !findings.isDisjoint(with: Finding.daneFaults), findings.contains(.tlsaPublished) {
+                #expect(Verdict.judge(.opportunistic, host(findings)).outcome == .defer)
+            }
             #expect(Verdict.judge(.secure, host(findings)) == secure, "the same findings, the same verdict")
         }
-        #expect(delivered > 100)
+        #expect(delivered > 100 && deliveredByDANE > 100)
     }
 
     @Test func `docs/verdicts.md shows these rows and no other`() throws {
         let document = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "../../docs/verdicts.md")
         let text = try String(contentsOf: document, encoding: .utf8)
-        let shown = text.split(separator: "## The table").last?.split(separator: "\n")
+        let table = text.split(separator: "## The table").last?.split(separator: "\n## ").first
+        let shown = table?.split(separator: "\n")
             .filter { $0.hasPrefix("| ") }.dropFirst().map(String.init)
         #expect(shown == VerdictTests.rows.map { "| \($0.rule) | \($0.ends.joined(separator: " | ")) |" })
     }
@@ -153,7 +244,10 @@ import Testing
 
     @Test func `all shortcomings are named, the gravest first`() {
         let verdict = Verdict.judge(
-            .secure, host([.tls11, .noForwardSecrecy, .selfSigned, .expired, .nameMismatch, .nameUnproven]))
+            .secure,
+            host([
+                .tls11, .noForwardSecrecy, .selfSigned, .expired, .nameMismatch, .nameUnproven, .daneInsecure,
+            ]))
         #expect(
             verdict.shortcomings.map(\.rawValue) == [
                 "tls-version-too-low", "no-forward-secrecy", "certificate-not-trusted", "certificate-expired",
@@ -176,7 +270,8 @@ import Testing
         case 1: own.requiresForwardSecrecy = true
         default: own.authentication = .pkixName
         }
-        #expect(ends(own, [.starttlsNotOffered, .nameProven]) == "refuse starttls-not-supported")
+        #expect(
+            ends(own, [.starttlsNotOffered, .nameProven, .daneAbsent]) == "refuse starttls-not-supported")
     }
 
     @Test func `a floor of TLS 1.3 refuses TLS 1.2`() {
@@ -193,8 +288,8 @@ import Testing
     @Test func `over several hosts: delivered, else waiting for one that may be better, else refused`() {
         func verdict(_ findings: Set<Finding>) -> Verdict { Verdict.judge(.secure, host(findings)) }
         let good = verdict(VerdictTests.good())
-        let broken = verdict([.handshakeFailed])
-        let bad = verdict([.starttlsNotOffered])
+        let broken = verdict([.handshakeFailed, .daneAbsent])
+        let bad = verdict([.starttlsNotOffered, .daneAbsent])
         #expect(Verdict.overall([bad, good])?.outcome == .deliver)
         #expect(Verdict.overall([bad, broken])?.outcome == .defer)
         #expect(Verdict.overall([bad, bad])?.outcome == .refuse)

@@ -100,7 +100,97 @@ import Testing
                 rule: "an unusable record beside a usable one does not count", identity: good,
                 records: [.matching(good.certificate, usage: 1), other], expected: .notMatched([.other])),
         ]
-        return rows
+        return try rows + agility(good) + anchors(stranger, below)
+    }
+
+    /// RFC 7671 §9: among records of one usage and selector the strongest digest counts, and full data always.
+    private static func agility(_ good: TestIdentity) -> [Row] {
+        func right(_ selector: UInt8, _ type: UInt8) -> TLSARecord {
+            .matching(good.certificate, selector: selector, matchingType: type)
+        }
+        func wrong(_ selector: UInt8, _ type: UInt8) -> TLSARecord {
+            TLSARecord(
+                usage: 3, selector: selector, matchingType: type,
+                data: Array(repeating: 9, count: type == 1 ? 32 : 64))
+        }
+        let rows: [(String, [TLSARecord], Expected)] = [
+            ("the weaker digest does not count", [right(1, 1), wrong(1, 2)], .notMatched([.other])),
+            ("the stronger digest counts", [wrong(1, 1), right(1, 2)], .matched(depth: 0)),
+            ("selectors stand apart", [wrong(1, 2), right(0, 1)], .matched(depth: 0)),
+            ("full data always counts", [wrong(1, 2), right(1, 0)], .matched(depth: 0)),
+            (
+                "a malformed stronger digest hides nothing",
+                [
+                    right(1, 1), TLSARecord(usage: 3, selector: 1, matchingType: 2, data: [9, 9]),
+                ], .matched(depth: 0)
+            ),
+            (
+                "usages stand apart",
+                [right(1, 1), .matching(good.certificate, usage: 2, selector: 1, matchingType: 2)],
+                .matched(depth: 0)
+            ),
+        ]
+        return rows.map {
+            Row(rule: "RFC 7671 §9: \($0)", identity: good, records: $1, expected: $2)
+        }
+    }
+
+    /// RFC 7671 §5.2, RFC 7672 §3.1.2: what an anchor may be, and what is checked below it.
+    private static func anchors(_ root: TestAuthority, _ below: TestAuthority) throws -> [Row] {
+        let leaf = try below.issue(["mx.test"])
+        let bare = try below.issue(["mx.test"], presentsIssuers: false)
+        let anchor = TLSARecord.matching(below.certificate, usage: 2)
+        let other = TLSARecord.matching(try TestAuthority.selfSigned(["x.test"]).certificate)
+        var jumbled = try below.issue(["mx.test"])
+        jumbled.issuers = [
+            try TestAuthority(name: "Padding").certificate, root.certificate,
+            try TestAuthority(name: "More padding").certificate, below.certificate,
+        ]
+        let short = try TestAuthority(name: "No authority below", pathLength: 0)
+        let rsa = try below.issue(["mx.test"], key: TestAuthority.rsaKey())
+        let both = [TLSARecord.matching(leaf.certificate), .matching(rsa.certificate)]
+        return [
+            Row(
+                rule: "2 0 0 of an authority that is not presented", identity: bare,
+                records: [.matching(below.certificate, usage: 2, selector: 0, matchingType: 0)],
+                expected: .matched(depth: 1)),
+            Row(
+                rule: "2 1 0, a bare key that is not presented", identity: bare,
+                records: [.matching(below.certificate, usage: 2, selector: 1, matchingType: 0)],
+                expected: .matched(depth: 0)),
+            Row(
+                rule: "a DANE-TA record of the leaf itself is no match", identity: leaf,
+                records: [.matching(leaf.certificate, usage: 2)],
+                expected: .notMatched([.unknownIssuer, .other])),
+            Row(
+                rule: "a jumbled chain with strangers in it", identity: jumbled,
+                records: [.matching(root.certificate, usage: 2)], expected: .matched(depth: 2)),
+            Row(
+                rule: "the path length of the anchor counts",
+                identity: try short.intermediate().issue(["mx.test"], presentsRoot: short),
+                records: [.matching(short.certificate, usage: 2)], expected: .notMatched([.wrongPurpose])),
+            Row(
+                rule: "below DANE-TA the certificate must be for servers",
+                identity: try below.issue(["mx.test"], usage: .client), records: [anchor],
+                expected: .notMatched([.wrongPurpose])),
+            Row(
+                rule: "below DANE-TA the common name is no name",
+                identity: try below.issue(["other.test"], commonName: "mx.test"), records: [anchor],
+                expected: .notMatched([.wrongName])),
+            Row(
+                rule: "DANE-TA matches where DANE-EE does not", identity: leaf, records: [other, anchor],
+                expected: .matched(depth: 1)),
+            Row(
+                rule: "DANE-EE matches where DANE-TA does not", identity: leaf,
+                records: [.matching(leaf.certificate), .matching(short.certificate, usage: 2)],
+                expected: .matched(depth: 0)),
+            Row(
+                rule: "a host with two certificates: its ECDSA one", identity: leaf, records: both,
+                expected: .matched(depth: 0)),
+            Row(
+                rule: "a host with two certificates: its RSA one", identity: rsa, records: both,
+                expected: .matched(depth: 0)),
+        ]
     }
 
     @Test(arguments: try rows()) func outcome(_ row: Row) async throws {

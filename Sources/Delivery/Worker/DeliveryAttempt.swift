@@ -137,7 +137,13 @@ struct DeliveryAttempt {
     private mutating func walk(_ route: Route, _ ruleset: Ruleset, _ session: inout LiveSession?) async {
         var connections = 0
         for host in route.hosts {
+            var isUnknown = false
             for address in host.addresses {
+                if case .unknown = address.tlsa {
+                    // The same of each of its addresses: said once.
+                    if isUnknown { continue }
+                    isUnknown = true
+                }
                 guard connections < Self.maximumConnections else { return }
                 guard lease.owns(delivery.worker), !Task.isCancelled else {
                     isWithheld = true
@@ -314,7 +320,8 @@ struct DeliveryAttempt {
             conclude(
                 .deferred, error.reason, reply: error.reply, host: host, explanation: error.description)
         } else if let gap = route.gaps.first {
-            conclude(.deferred, .dnsFailure, host: gap.host, explanation: gap.failure.description)
+            conclude(
+                .deferred, gap.failure.reasonCode, host: gap.host, explanation: gap.failure.description)
         } else if let waits = result.assessed.first(where: { $0.verdict.outcome == .defer }) {
             conclude(
                 .deferred, waits.verdict.reason, site: waits, explanation: waits.findings.evidence.detail)

@@ -106,7 +106,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                     delivery: settings.delivery, group: group, tls: tls,
                     router: Router(
                         resolver: resolver, staticRoutes: settings.delivery.routes,
-                        ownName: settings.delivery.hostName),
+                        port: settings.delivery.port, ownName: settings.delivery.hostName),
                     control: control, sealer: sealer, keys: opener, conditions: conditions, logger: logger))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])

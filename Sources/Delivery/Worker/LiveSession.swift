@@ -1,5 +1,5 @@
 // An open session and what it was found to be. It is shared only by deliveries of one lane (recipient domain and ruleset), to the
-// same host and address, as long as the route still names them (design §9).
+// same host, address and set of TLSA records, as long as the route still names them (design §9).
 
 import Foundation
 import SMTP
@@ -15,6 +15,10 @@ struct LiveSession: Sendable {
     let session: OutboundSession
     /// The host, its address, what was found and concluded.
     let site: HostSite
+    /// The host as the route named it.
+    let host: RouteHost
+    /// Its address, with the TLSA records that the verdict rests on.
+    let address: RouteAddress
     let openedAt: ContinuousClock.Instant
     /// When the route last named this host and address.
     var routedAt: ContinuousClock.Instant
@@ -27,10 +31,12 @@ struct LiveSession: Sendable {
     /// Whether the route must be asked again first.
     func needsRoute(at now: ContinuousClock.Instant) -> Bool { now - routedAt >= Self.routeCheck }
 
-    /// Whether a route names this host and address.
+    /// Whether a route names this host and address, with the same proof of its name and the same TLSA records.
     func isOn(_ route: Route) -> Bool {
-        route.hosts.contains { host in
-            host.name == site.host && host.addresses.contains { $0.address.description == site.address }
+        route.hosts.contains { other in
+            other.name == host.name && other.referenceName == host.referenceName
+                && other.provenance == host.provenance && other.port == host.port
+                && other.addresses.contains(address)
         }
     }
 }

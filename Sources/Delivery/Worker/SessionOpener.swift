@@ -28,15 +28,24 @@ struct SessionOpener: Sendable {
     let port: Int
     let timeouts: SessionTimeouts
 
-    /// Opens a session and judges it.
+    /// Opens a session and judges it. Where its TLSA records are not known, no connection is made.
     func open(_ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result {
         let text = address.address.description
+        var records: DANEReference?
+        switch address.tlsa {
+        case .published(let reference): records = reference
+        case .absent, .insecure: break
+        case .unknown(let failure):
+            let findings = HostFindings(unknown: failure, host: host.referenceName, name: host.provenance)
+            return .judged(site(host, text, findings, ruleset))
+        }
         let target: SessionTarget
         do {
             target = SessionTarget(
                 hostName: host.name, address: try SocketAddress(ipAddress: text, port: host.port ?? port),
                 sourceAddress: source(for: address), heloName: heloName, tls: .opportunistic(tls),
-                serverName: host.referenceName)
+                // RFC 7672 §8.1: with TLSA records the name to ask for is their base domain.
+                serverName: records?.baseDomain ?? host.referenceName, dane: records)
         } catch {
             return .failed(SessionFailure(.unreachable, step: "connect", detail: "\(error)"))
         }
@@ -58,22 +67,26 @@ struct SessionOpener: Sendable {
                 site(
                     host, text,
                     HostFindings(
-                        absence: absence, host: host.referenceName, name: host.provenance), ruleset))
+                        absence: absence, host: host.referenceName, name: host.provenance,
+                        tlsa: address.tlsa), ruleset))
         }
         let findings =
             if let evidence = session.evidence {
-                HostFindings(evidence: evidence, host: host.referenceName, name: host.provenance)
+                HostFindings(
+                    evidence: evidence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
             } else {
                 HostFindings(
                     absence: session.extensions.startTLS ? .rejected : .notOffered, host: host.referenceName,
-                    name: host.provenance)
+                    name: host.provenance, tlsa: address.tlsa)
             }
         let site = site(host, text, findings, ruleset)
         guard site.verdict.outcome == .deliver else {
             await session.quit()
             return .judged(site)
         }
-        return .open(LiveSession(session: session, site: site, openedAt: .now, routedAt: .now))
+        return .open(
+            LiveSession(
+                session: session, site: site, host: host, address: address, openedAt: .now, routedAt: .now))
     }
 
     private func site(_ host: RouteHost, _ address: String, _ findings: HostFindings, _ ruleset: Ruleset)

@@ -8,13 +8,17 @@ import SMTP
 public struct RouteAddress: Sendable, Hashable {
     /// The address.
     public let address: IPAddress
-    /// What DNSSEC said of the answer it came from (RFC 7672 §2.2: DANE needs it to be secure).
+    /// What DNSSEC said of the answer it came from.
     public let security: DNSSecurity
+    /// The TLSA records that a server at this address is held against. The two families of a host are looked up apart, and one
+    /// may be signed where the other is not.
+    public let tlsa: TLSAStatus
 
-    /// Takes an address and the security of its answer.
-    public init(_ address: IPAddress, _ security: DNSSecurity) {
+    /// Takes an address, the security of its answer, and the TLSA records that go with it.
+    public init(_ address: IPAddress, _ security: DNSSecurity, tlsa: TLSAStatus) {
         self.address = address
         self.security = security
+        self.tlsa = tlsa
     }
 }
 
@@ -32,8 +36,6 @@ public struct RouteHost: Sendable, Hashable {
     public let preference: UInt16
     /// At most `RouteLimits.addresses`, in the order in which to try them.
     public internal(set) var addresses: [RouteAddress]
-    /// The name that TLSA records are looked up at when it differs: the end of the CNAME chain of `name`.
-    public let canonicalName: String
 }
 
 /// Why a host of a domain cannot be tried now.
@@ -111,9 +113,13 @@ public struct RoutingFailure: Error, Sendable, Hashable, CustomStringConvertible
 
     static func temporary(_ failure: DNSFailure) -> RoutingFailure {
         RoutingFailure(
-            reason: failure.code == .bogus ? .dnssecInvalid : .dnsFailure,
-            status: EnhancedStatusCode(4, 4, 3), detail: failure.description)
+            reason: failure.reasonCode, status: EnhancedStatusCode(4, 4, 3), detail: failure.description)
     }
+}
+
+extension DNSFailure {
+    /// The reason of what waits for this lookup.
+    public var reasonCode: ReasonCode { code == .bogus ? .dnssecInvalid : .dnsFailure }
 }
 
 /// The bounds of one route (law 9).
@@ -122,6 +128,8 @@ public enum RouteLimits {
     public static let hosts = 10
     /// Addresses of one host that are tried.
     public static let addresses = 6
+    /// TLSA records of one RRset that are handed to OpenSSL.
+    public static let tlsaRecords = 64
     /// Routes kept at once.
     static let cached = 10_000
     /// The longest that a route is kept, whatever its TTL says.

@@ -1,5 +1,5 @@
 // The lookups behind one route, in the order that RFC 5321 §5.1 gives: MX, else the domain itself, then the
-// addresses of each host. What failed stays apart from what is not there: a failure makes the route wait, and
+// addresses of each host, and the TLSA records that go with them (RFC 7672 §2.2). What failed stays apart from what is not there: a failure makes the route wait, and
 // never makes it fall back to something weaker (design law 2).
 import DNS
 import Policy
@@ -9,6 +9,8 @@ import SMTP
 struct RouteLookup {
     let resolver: any DNSResolving
     let ownName: DomainName?
+    /// Where hosts are connected to that have no port of their own.
+    let port: Int
 
     /// A route or its absence, and for how many seconds that may be kept; nil: not at all.
     struct Result: Sendable {
@@ -18,9 +20,18 @@ struct RouteLookup {
 
     /// What became of one host.
     private enum HostResult: Sendable {
-        case found(RouteHost, ttl: UInt32)
+        case found(RouteHost, ttl: UInt32?)
         case absent(ttl: UInt32)
         case failed(RouteGap)
+    }
+
+    /// How the name of a host became known, and what goes with that.
+    private struct Designation {
+        let provenance: NameProvenance
+        /// What DNSSEC says of it.
+        let security: DNSSecurity
+        /// Further names for a certificate below a DANE-TA record (RFC 7672 §3.2.2).
+        let names: [DomainName]
     }
 
     /// Looks up the route to a domain in lower-case A-labels.
@@ -54,14 +65,15 @@ struct RouteLookup {
             // An address has no name of its own: the certificate must carry the recipient domain.
             let only = RouteHost(
                 name: host, referenceName: domain, provenance: .proven, port: port, preference: 0,
-                addresses: [RouteAddress(address, .secure)], canonicalName: host)
+                addresses: [RouteAddress(address, .secure, tlsa: .absent)])
             return Result(outcome: .success(.configured(domain, only)), ttl: .max)
         }
         guard let name = try? DomainName(host) else {
             return Result(
                 outcome: .failure(.noHost("the static route of \(domain) names no host")), ttl: .max)
         }
-        switch await addresses(of: name, preference: 0, port: port, provenance: .proven) {
+        let designation = Designation(provenance: .proven, security: .secure, names: [name])
+        switch await addresses(of: name, preference: 0, port: port, designation) {
         case .found(let host, let ttl): return Result(outcome: .success(.configured(domain, host)), ttl: ttl)
         case .absent(let ttl): return Result(outcome: .failure(.noHost("\(name) has no address")), ttl: ttl)
         case .failed(let gap): return Result(outcome: .failure(.temporary(gap.failure)), ttl: nil)
@@ -74,12 +86,14 @@ struct RouteLookup {
     ) async -> Result {
         // The domain itself is what the sender wrote, so its name needs no proof; an MX name does.
         let isProven = origin == .implicitMX || answer.security == .secure
+        let designation = Designation(
+            provenance: isProven ? .proven : .unproven, security: answer.security,
+            names: [domain, answer.canonicalName])
         let results = await withTaskGroup(of: (Int, HostResult).self) { group in
             for (index, exchanger) in exchangers.enumerated() {
                 group.addTask {
                     let result = await addresses(
-                        of: exchanger.name, preference: exchanger.preference, port: nil,
-                        provenance: isProven ? .proven : .unproven)
+                        of: exchanger.name, preference: exchanger.preference, port: nil, designation)
                     return (index, result)
                 }
             }
@@ -88,11 +102,12 @@ struct RouteLookup {
         var hosts: [RouteHost] = []
         var gaps: [RouteGap] = []
         var ttl = answer.ttl
+        var isComplete = true
         for result in results {
             switch result {
             case .found(let host, let hostTTL):
                 hosts.append(host)
-                ttl = min(ttl, hostTTL)
+                if let hostTTL { ttl = min(ttl, hostTTL) } else { isComplete = false }
             case .absent(let hostTTL): ttl = min(ttl, hostTTL)
             case .failed(let gap): gaps.append(gap)
             }
@@ -106,27 +121,40 @@ struct RouteLookup {
         let route = Route(
             domain: domain.text, origin: origin, security: answer.security, hosts: hosts, gaps: gaps)
         // With a gap the better host may be back any moment.
-        return Result(outcome: .success(route), ttl: gaps.isEmpty ? ttl : nil)
+        return Result(outcome: .success(route), ttl: gaps.isEmpty && isComplete ? ttl : nil)
     }
 
     /// Both families side by side; one that fails does not spoil the other (RFC 7672 §2.1.1 judges them apart).
     private func addresses(
-        of name: DomainName, preference: UInt16, port: Int?, provenance: NameProvenance
+        of name: DomainName, preference: UInt16, port: Int?, _ designation: Designation
     ) async -> HostResult {
         async let six = lookUp(name, .aaaa)
         async let four = lookUp(name, .a)
         let answers = await [six, four]
         var addresses: [RouteAddress] = []
         var ttl = UInt32.max
-        var canonicalName = name
+        var isComplete = true
+        var known: [(answer: DNSAnswer, status: TLSAStatus)] = []
         var failure: DNSFailure?
         for answer in answers {
             switch answer {
             case .success(let answer):
                 ttl = min(ttl, answer.ttl)
-                if case .records = answer.outcome { canonicalName = answer.canonicalName }
-                for case .address(let address) in answer.records {
-                    addresses.append(RouteAddress(address, answer.security))
+                guard case .records(let records) = answer.outcome else { continue }
+                let status: TLSAStatus
+                if let same = known.first(where: { $0.answer.leadsWhere(answer) }) {
+                    status = same.status
+                } else {
+                    let search = TLSADiscovery(
+                        host: name, port: port ?? self.port, hostSecurity: designation.security,
+                        address: answer, names: designation.names)
+                    let found = await TLSALookup(resolver: resolver).run(search)
+                    if let foundTTL = found.ttl { ttl = min(ttl, foundTTL) } else { isComplete = false }
+                    status = found.status
+                    known.append((answer, status))
+                }
+                for case .address(let address) in records {
+                    addresses.append(RouteAddress(address, answer.security, tlsa: status))
                 }
             case .failure(let error): failure = failure ?? error
             }
@@ -135,11 +163,10 @@ struct RouteLookup {
             return failure.map { .failed(RouteGap(host: name.text, failure: $0)) } ?? .absent(ttl: ttl)
         }
         let host = RouteHost(
-            name: name.text, referenceName: name.text, provenance: provenance, port: port,
+            name: name.text, referenceName: name.text, provenance: designation.provenance, port: port,
             preference: preference,
-            addresses: Array(RouteHost.alternating(addresses).prefix(RouteLimits.addresses)),
-            canonicalName: canonicalName.text)
-        return .found(host, ttl: failure == nil ? ttl : min(ttl, 30))
+            addresses: Array(RouteHost.alternating(addresses).prefix(RouteLimits.addresses)))
+        return .found(host, ttl: isComplete ? (failure == nil ? ttl : min(ttl, 30)) : nil)
     }
 
     private func lookUp(_ name: DomainName, _ type: DNSRecordType) async
@@ -150,6 +177,13 @@ struct RouteLookup {
         } catch {
             return .failure(error)
         }
+    }
+}
+
+extension DNSAnswer {
+    /// Whether the TLSA records are the same as with another answer for the same host.
+    fileprivate func leadsWhere(_ other: DNSAnswer) -> Bool {
+        security == other.security && canonicalName == other.canonicalName
     }
 }
 

@@ -24,15 +24,17 @@ public actor Router {
     /// - Parameters:
     ///   - resolver: answers the lookups.
     ///   - staticRoutes: `delivery.routes`; they win over DNS.
+    ///   - port: `delivery.port`, for which TLSA records are looked up where a static route names no other.
     ///   - ownName: `delivery.hostname`, by which a loop to this host is seen.
     ///   - generator: decides the order among equals.
     ///   - now: the clock by which TTLs run out.
     public init(
-        resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], ownName: String? = nil,
+        resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], port: Int = 25, ownName: String? = nil,
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
-        self.lookup = RouteLookup(resolver: resolver, ownName: ownName.flatMap { try? DomainName($0) })
+        self.lookup = RouteLookup(
+            resolver: resolver, ownName: ownName.flatMap { try? DomainName($0) }, port: port)
         self.staticRoutes = Dictionary(staticRoutes.map { ($0.domain, $0.target) }, uniquingKeysWith: { $1 })
         self.generator = generator
         self.now = now

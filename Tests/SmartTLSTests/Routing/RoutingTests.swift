@@ -183,7 +183,6 @@ import Testing
         #expect(route.security == mx && route.origin == .mx)
         #expect(route.hosts.first?.provenance == name)
         #expect(route.hosts.first?.addresses.first?.security == address)
-        #expect(route.hosts.first?.canonicalName == "real.test")
         #expect(route.hosts.first?.referenceName == "a.test")
     }
 
