@@ -99,6 +99,8 @@ public final class ScriptedSMTPServer: Sendable {
         public var open = 0
         /// Connections whose TLS handshake was completed.
         public var handshakes = 0
+        /// The names that clients asked for by SNI, one for each handshake; empty where none was sent.
+        public var serverNames: [String] = []
         /// Answers that wait for `resume()`.
         public var waiting = 0
     }
@@ -107,7 +109,11 @@ public final class ScriptedSMTPServer: Sendable {
     private let listener: any Channel
 
     /// Starts a host.
-    public static func start(_ script: SMTPScript = SMTPScript()) async throws -> ScriptedSMTPServer {
+    /// - address: of loopback.
+    /// - port: 0: any that is free.
+    public static func start(
+        _ script: SMTPScript = SMTPScript(), on address: String = "127.0.0.1", port: Int = 0
+    ) async throws -> ScriptedSMTPServer {
         let shared = Shared(script)
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -116,7 +122,7 @@ public final class ScriptedSMTPServer: Sendable {
                     try channel.pipeline.syncOperations.addHandler(Connection(shared))
                 }
             }
-            .bind(host: "127.0.0.1", port: 0).get()
+            .bind(host: address, port: port).get()
         return ScriptedSMTPServer(shared, listener)
     }
 
@@ -127,7 +133,11 @@ public final class ScriptedSMTPServer: Sendable {
 
     /// Where it listens.
     public var address: SocketAddress {
-        get throws { try SocketAddress(ipAddress: "127.0.0.1", port: listener.localAddress?.port ?? 0) }
+        get throws {
+            try SocketAddress(
+                ipAddress: listener.localAddress?.ipAddress ?? "127.0.0.1",
+                port: listener.localAddress?.port ?? 0)
+        }
     }
     /// What it has seen so far.
     public var transcript: Transcript { shared.state.withLock { $0.transcript } }
@@ -204,9 +214,12 @@ public final class ScriptedSMTPServer: Sendable {
         func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
         func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-            if event is TLSHandshakeCompleted {
+            if let completed = event as? TLSHandshakeCompleted {
                 isSecure = true
-                shared.note { $0.handshakes += 1 }
+                shared.note {
+                    $0.handshakes += 1
+                    $0.serverNames.append(completed.evidence.serverName ?? "")
+                }
             }
             context.fireUserInboundEventTriggered(event)
         }
