@@ -179,7 +179,7 @@ let package = Package(
         .testTarget(
             name: "SmartTLSTests",
             dependencies: embedded + ["SmartTLS", "TLS", "Settings", "SMTP", "DNS", "Policy", "Lab"],
-            swiftSettings: strict),
+            exclude: ["Corpus"], swiftSettings: strict),
         .testTarget(
             name: "EdgeTests",
             dependencies: embedded + [
