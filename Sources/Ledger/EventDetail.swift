@@ -26,6 +26,10 @@ public struct EventDetail: Sendable, Hashable, Codable {
     public var keyExchangeGroup: String?
     /// SHA-256 of the leaf certificate, hexadecimal.
     public var certificateDigest: String?
+    /// The TLSA base domain whose records the host was held against (RFC 7672 §2.2.3); absent without DANE.
+    public var tlsaBaseDomain: String?
+    /// The TLSA record that matched, as in a zone file.
+    public var tlsaRecord: String?
     /// `deliver`, `defer` or `refuse`.
     public var verdict: String?
     /// The ruleset's name.
@@ -52,6 +56,8 @@ public struct EventDetail: Sendable, Hashable, Codable {
         case cipherSuite = "cipher_suite"
         case keyExchangeGroup = "key_exchange_group"
         case certificateDigest = "certificate_digest"
+        case tlsaBaseDomain = "tlsa_base_domain"
+        case tlsaRecord = "tlsa_record"
         case rulesetVersion = "ruleset_version"
         case nextAttempt = "next_attempt"
         case relatedMessage = "related_message"
@@ -78,6 +84,8 @@ public struct EventDetail: Sendable, Hashable, Codable {
         writer.text(.cipherSuite, cipherSuite)
         writer.text(.keyExchangeGroup, keyExchangeGroup)
         writer.text(.certificateDigest, certificateDigest)
+        writer.text(.tlsaBaseDomain, tlsaBaseDomain)
+        writer.text(.tlsaRecord, tlsaRecord)
         writer.text(.verdict, verdict)
         writer.text(.ruleset, ruleset)
         if let rulesetVersion { writer.number(.rulesetVersion, rulesetVersion) }

@@ -19,6 +19,8 @@ import Testing
         detail.cipherSuite = "TLS_AES_256_GCM_SHA384"
         detail.keyExchangeGroup = "x25519"
         detail.certificateDigest = "00ff"
+        detail.tlsaBaseDomain = "mx.peer.test"
+        detail.tlsaRecord = "3 1 1 00ff"
         detail.verdict = "deliver"
         detail.ruleset = "secure"
         detail.rulesetVersion = 1

@@ -1,5 +1,6 @@
 // From what a handshake showed to findings: every fault of a chain gets its own finding.
 
+import DNS
 import Policy
 import Testing
 
@@ -92,5 +93,73 @@ import Testing
     @Test func `OpenSSL's word for no common version is told apart from other failures`() {
         #expect(TLSAbsence(TLSError(.protocolVersion, "unsupported protocol")) == .noCommonVersion)
         #expect(TLSAbsence(TLSError(.closedInHandshake, "")) == .handshakeFailed("closed in handshake"))
+    }
+
+    // MARK: DANE
+
+    private static let reference = DANEReference(
+        records: [TLSARecord(usage: 3, selector: 1, matchingType: 1, data: [0x0a, 0xff])],
+        baseDomain: "mx.bar.test")
+
+    private func held(_ outcome: DANEOutcome?, _ tlsa: TLSAStatus = .published(reference)) -> HostFindings {
+        var evidence = evidence()
+        evidence.dane = outcome
+        return HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: tlsa)
+    }
+
+    private func fault(_ kind: ChainFault.Kind) -> ChainFault {
+        var fault = ChainFault(code: 1, depth: 0)
+        fault.kind = kind
+        return fault
+    }
+
+    @Test(arguments: [
+        ([ChainFault.Kind.other], Finding.daneMismatch), ([], .daneMismatch),
+        ([.unknownIssuer, .other], .daneMismatch), ([.selfSigned, .wrongName], .daneMismatch),
+        ([.wrongName], .daneNameMismatch), ([.expired], .daneExpired),
+        ([.expired, .wrongName], .daneExpired),
+        ([.notYetValid], .daneChainInvalid), ([.wrongPurpose, .expired], .daneChainInvalid),
+    ])
+    func `each way not to satisfy the records is a finding of its own, and waits`(
+        kinds: [ChainFault.Kind], finding: Finding
+    ) {
+        let host = held(.notMatched(kinds.map(fault)))
+        #expect(Set(host.findings).intersection(Finding.daneFaults) == [finding])
+        #expect(host.findings.contains(.tlsaPublished))
+        #expect(host.evidence.detail?.hasPrefix("TLSA records of mx.bar.test: ") == true)
+        #expect(host.evidence.tlsaBaseDomain == "mx.bar.test" && host.evidence.tlsaRecord == nil)
+        for ruleset in [Ruleset.opportunistic, .secure, .nta7516] {
+            #expect(Verdict.judge(ruleset, host).outcome == .defer)
+        }
+    }
+
+    @Test func `the record that matched is kept as in a zone file`() {
+        let full = TLSARecord(
+            usage: 2, selector: 0, matchingType: 0, data: [UInt8](repeating: 1, count: 900))
+        let first = held(.matched(Self.reference.records[0], depth: 0))
+        #expect(first.findings.contains(.daneMatchedEE) && first.evidence.tlsaRecord == "3 1 1 0aff")
+        let second = held(.matched(full, depth: 1))
+        #expect(second.findings.contains(.daneMatchedTA))
+        #expect(second.evidence.tlsaRecord == "2 0 0 " + String(repeating: "01", count: 64) + "…")
+        #expect(held(.noUsableRecords).findings.contains(.daneUnusable))
+    }
+
+    @Test func `what a handshake says of records counts only where there are any`() {
+        let matched = DANEOutcome.matched(Self.reference.records[0], depth: 0)
+        for status in [TLSAStatus.absent, .insecure] {
+            #expect(!held(matched, status).findings.contains(.daneMatchedEE))
+        }
+        #expect(
+            Verdict.judge(.nta7516, held(nil)).outcome == .defer, "records, and nobody held it against them")
+    }
+
+    @Test(arguments: DNSFailure.Code.allCases) func `a lookup that failed is a finding with its reason`(
+        code: DNSFailure.Code
+    ) {
+        let failure = DNSFailure(code, "_25._tcp.mx.bar.test TLSA")
+        let host = HostFindings(unknown: failure, host: "mx.bar.test", name: .proven)
+        #expect(host.findings == [.nameProven, code == .bogus ? .tlsaBogus : .tlsaLookupFailed])
+        #expect(host.evidence.detail == failure.description)
+        #expect(Verdict.judge(.opportunistic, host).reason == failure.reasonCode)
     }
 }

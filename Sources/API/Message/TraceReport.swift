@@ -68,7 +68,8 @@ public struct TraceReport: Sendable {
     private static let readingOrder = [
         "attempt", "verdict", "remote_host", "remote_address", "reply", "explanation", "next_attempt",
         "tls_version",
-        "cipher_suite", "key_exchange_group", "findings", "certificate_digest",
+        "cipher_suite", "key_exchange_group", "findings", "certificate_digest", "tlsa_base_domain",
+        "tlsa_record",
     ]
 
     private static func inReadingOrder(_ detail: JSONValue) -> String {

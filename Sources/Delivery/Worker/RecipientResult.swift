@@ -26,6 +26,8 @@ struct HostSite: Sendable {
         detail.cipherSuite = findings.evidence.cipherSuite
         detail.keyExchangeGroup = findings.evidence.keyExchangeGroup
         detail.certificateDigest = findings.evidence.certificateDigest
+        detail.tlsaBaseDomain = findings.evidence.tlsaBaseDomain
+        detail.tlsaRecord = findings.evidence.tlsaRecord
         detail.verdict = verdict.outcome.rawValue
         detail.ruleset = verdict.ruleset
         detail.rulesetVersion = verdict.rulesetVersion
