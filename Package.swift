@@ -89,6 +89,7 @@ let package = Package(
                 .embedInCode("0001_roles.sql"), .embedInCode("0002_control.sql"),
                 .embedInCode("0003_ledger.sql"),
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
+                .embedInCode("0006_evidence.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",
@@ -120,7 +121,8 @@ let package = Package(
         .target(
             name: "API",
             dependencies: nio + [
-                "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing", "Ledger", crypto,
+                "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing", "Ledger",
+                "SmartTLS", crypto,
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"), logging, metrics, lifecycle,
@@ -148,7 +150,9 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "zegel",
-            dependencies: ["API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle],
+            dependencies: [
+                "SmartTLS", "API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle,
+            ],
             swiftSettings: strict),
 
         // Tests.

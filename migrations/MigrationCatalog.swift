@@ -25,5 +25,6 @@ public enum MigrationCatalog {
         Migration(3, "ledger", PackageResources._003_ledger_sql),
         Migration(4, "intake", PackageResources._004_intake_sql),
         Migration(5, "work", PackageResources._005_work_sql),
+        Migration(6, "evidence", PackageResources._006_evidence_sql),
     ]
 }

@@ -97,13 +97,16 @@ public struct Completion: Sendable {
     public let events: [EventRow]
     /// What goes to the sender.
     public let notifications: [NotificationRow]
+    /// Judgements that events name and that no commit has stored yet, as far as the worker knows.
+    public let judgements: [JudgementRow]
     /// The id of the `shredded` event, if this ends the message.
     public let shreddedEventID: UUID
 
     /// One result.
     public init(
         reference: DeliveryReference, deliveriesOfMessage: Int32, tenant: String, ended: [EndedRecipient],
-        step: DeliveryStep, events: [EventRow], notifications: [NotificationRow] = [], shreddedEventID: UUID
+        step: DeliveryStep, events: [EventRow], notifications: [NotificationRow] = [],
+        judgements: [JudgementRow] = [], shreddedEventID: UUID
     ) {
         self.reference = reference
         self.deliveriesOfMessage = deliveriesOfMessage
@@ -112,7 +115,18 @@ public struct Completion: Sendable {
         self.step = step
         self.events = events
         self.notifications = notifications
+        self.judgements = judgements
         self.shreddedEventID = shreddedEventID
+    }
+}
+
+extension Completion {
+    /// The same, with other judgements to store.
+    public func with(judgements: [JudgementRow]) -> Completion {
+        Completion(
+            reference: reference, deliveriesOfMessage: deliveriesOfMessage, tenant: tenant, ended: ended,
+            step: step, events: events, notifications: notifications, judgements: judgements,
+            shreddedEventID: shreddedEventID)
     }
 }
 

@@ -27,6 +27,8 @@ struct CompletionPlan {
     var revoked: [Key] = []
     var events: [EventRow] = []
     var notifications: [NotificationRow] = []
+    /// What the events rest on.
+    var judgements: [JudgementRow] = []
     /// Deliveries that ended, by message.
     var endedDeliveries: [UUID: Int32] = [:]
     /// Of those: messages that are certainly over (they began with one delivery).
@@ -45,6 +47,8 @@ struct CompletionPlan {
         repeated: Set<DeliveryReference> = []
     ) {
         for completion in completions {
+            // Also where nothing else of it counts: what is stored once more does no harm.
+            judgements.append(contentsOf: completion.judgements)
             if repeated.contains(completion.reference) {
                 isRepeat = true
                 results.append(.recorded)

@@ -128,6 +128,7 @@ extension WorkLedger {
         let certain = Array(plan.overForSure)
         if !certain.isEmpty { statements.append(shred(certain)) }
         if !events.isEmpty { statements.append(insert(events)) }
+        statements.insert(contentsOf: JudgementRow.insert(plan.judgements), at: 0)
         for notification in plan.notifications {
             statements.append(contentsOf: NotificationStatements.insert(notification))
         }

@@ -46,10 +46,14 @@ public struct EventDetail: Sendable, Hashable, Codable {
     public var relatedMessage: UUID?
     /// The message may have reached the recipient before.
     public var possibleDuplicate: Bool?
+    /// The judgement that it rests on: SHA-256, hexadecimal.
+    public var judgement: String?
+    /// The digest of the evidence of this delivery or refusal: SHA-256, hexadecimal.
+    public var evidenceDigest: String?
 
     /// The names in JSON.
     public enum CodingKeys: String, CodingKey {
-        case attempt, reply, status, verdict, ruleset, findings, explanation
+        case attempt, reply, status, verdict, ruleset, findings, explanation, judgement
         case remoteHost = "remote_host"
         case remoteAddress = "remote_address"
         case tlsVersion = "tls_version"
@@ -62,6 +66,7 @@ public struct EventDetail: Sendable, Hashable, Codable {
         case nextAttempt = "next_attempt"
         case relatedMessage = "related_message"
         case possibleDuplicate = "possible_duplicate"
+        case evidenceDigest = "evidence_digest"
     }
 
     /// No details.
@@ -94,6 +99,8 @@ public struct EventDetail: Sendable, Hashable, Codable {
         writer.text(.nextAttempt, nextAttempt)
         writer.text(.relatedMessage, relatedMessage?.uuidString)
         if let possibleDuplicate { writer.bool(.possibleDuplicate, possibleDuplicate) }
+        writer.text(.judgement, judgement)
+        writer.text(.evidenceDigest, evidenceDigest)
         return writer.finish()
     }
 }

@@ -38,6 +38,23 @@ public struct PeerEvidence: Sendable, Equatable {
     }
 }
 
+extension PeerEvidence {
+    /// What a handshake showed, put together again from a record and from judging its chain anew.
+    public init(
+        version: TLSVersion, cipherSuite: String, isForwardSecret: Bool, cipherBits: Int,
+        keyExchangeGroup: String?, signatureAlgorithm: String?, serverName: String?, chain: [[UInt8]],
+        checked: ChainJudgement
+    ) {
+        self.init(
+            version: version, cipherSuite: cipherSuite, isForwardSecret: isForwardSecret,
+            cipherBits: cipherBits,
+            keyExchangeGroup: keyExchangeGroup, signatureAlgorithm: signatureAlgorithm,
+            serverName: serverName, alpn: nil,
+            chain: chain, verification: checked.verification, anchor: nil, nameMatched: checked.nameMatched,
+            dane: checked.dane)
+    }
+}
+
 /// What a client checks of the server's certificate, and whether that may fail the handshake.
 public enum TLSVerification: Sendable, Equatable {
     /// The certificate never fails the handshake; chain and name are checked and the outcome is in the evidence.

@@ -26,6 +26,12 @@ public enum TLSVersion: Int, Sendable, Comparable, Codable, CaseIterable, Custom
         }
     }
 
+    /// The version of that name.
+    public init?(_ name: String) {
+        guard let version = TLSVersion.allCases.first(where: { $0.description == name }) else { return nil }
+        self = version
+    }
+
     /// The number on the wire.
     var wireNumber: Int32 {
         switch self {

@@ -1,5 +1,6 @@
 // How a command names the cluster that it speaks to.
 
+import API
 import ArgumentParser
 import Cluster
 import Foundation
@@ -26,5 +27,21 @@ struct ClusterOptions: ParsableArguments {
             throw ClusterError(.usage, "which cluster? give --dir DIR (a local one) or --config FILE")
         }
         return try sources.settings()
+    }
+}
+
+extension ClusterOptions {
+    /// A client of the cluster's API.
+    func client() throws -> APIClient {
+        let settings = try ClientSettings(settings(file: .client))
+        guard let key = try? String(contentsOfFile: settings.keyFile, encoding: .utf8) else {
+            throw ClusterError(.configuration, "client.key_file: \(settings.keyFile) cannot be read")
+        }
+        guard let authority = FileManager.default.contents(atPath: settings.authority) else {
+            throw ClusterError(.configuration, "client.authority: \(settings.authority) cannot be read")
+        }
+        return try APIClient(
+            url: settings.url, key: key.trimmingCharacters(in: .whitespacesAndNewlines),
+            authoritiesPEM: Array(authority))
     }
 }

@@ -31,20 +31,10 @@ struct TraceCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await reporting {
-            let id = id.trimmingCharacters(in: CharacterSet(charactersIn: "<>"))
-            guard UUID(uuidString: id) != nil else { throw ClusterError(.usage, "\(id) is no message id") }
-            let settings = try ClientSettings(cluster.settings(file: .client))
-            guard let key = try? String(contentsOfFile: settings.keyFile, encoding: .utf8) else {
-                throw ClusterError(.configuration, "client.key_file: \(settings.keyFile) cannot be read")
-            }
-            guard let authority = FileManager.default.contents(atPath: settings.authority) else {
-                throw ClusterError(.configuration, "client.authority: \(settings.authority) cannot be read")
-            }
-            let client = try APIClient(
-                url: settings.url, key: key.trimmingCharacters(in: .whitespacesAndNewlines),
-                authoritiesPEM: Array(authority))
-            guard let message = try await client.message(id.lowercased()) else {
-                throw ClusterError(.answer, "there is no message \(id.lowercased())")
+            let id = try messageID(id)
+            let client = try cluster.client()
+            guard let message = try await client.message(id) else {
+                throw ClusterError(.answer, "there is no message \(id)")
             }
             if json {
                 answer(try zegel.json(message))
@@ -53,4 +43,11 @@ struct TraceCommand: AsyncParsableCommand {
             }
         }
     }
+}
+
+/// A message id in lower case, from one with or without the brackets in which the edge writes it.
+func messageID(_ text: String) throws(ClusterError) -> String {
+    let id = text.trimmingCharacters(in: CharacterSet(charactersIn: "<>"))
+    guard UUID(uuidString: id) != nil else { throw ClusterError(.usage, "\(text) is no message id") }
+    return id.lowercased()
 }

@@ -53,6 +53,15 @@ public struct APIClient: Sendable {
         }
     }
 
+    /// The evidence of one message, octet for octet; nil when there is none (yet).
+    public func evidence(_ id: String) async throws -> [UInt8]? {
+        do {
+            return try await octets("/v1/messages/\(Self.encoded(id))/evidence", within: deadline)
+        } catch let error as APIClientError where error.status == 404 {
+            return nil
+        }
+    }
+
     /// A page of the feed.
     ///
     /// - Parameters:
@@ -73,19 +82,24 @@ public struct APIClient: Sendable {
     private func get<Body: Decodable>(
         _ path: String, as type: Body.Type, patience: Duration = .zero
     ) async throws -> Body {
-        let (status, bytes) = try await exchange(path, within: deadline + patience)
+        let bytes = try await octets(path, within: deadline + patience)
+        do {
+            return try JSONDecoder().decode(type, from: Data(bytes))
+        } catch {
+            throw APIClientError(
+                status: 200, description: "the API's answer is not what this version understands")
+        }
+    }
+
+    private func octets(_ path: String, within deadline: Duration) async throws -> [UInt8] {
+        let (status, bytes) = try await exchange(path, within: deadline)
         guard status == 200 else {
             let problem = try? JSONDecoder().decode(ProblemText.self, from: Data(bytes))
             throw APIClientError(
                 status: status,
                 description: problem.map { "\($0.title): \($0.detail)" } ?? "the API answered \(status)")
         }
-        do {
-            return try JSONDecoder().decode(type, from: Data(bytes))
-        } catch {
-            throw APIClientError(
-                status: status, description: "the API's answer is not what this version understands")
-        }
+        return bytes
     }
 
     private func exchange(_ path: String, within deadline: Duration) async throws -> (Int, [UInt8]) {

@@ -12,7 +12,7 @@ import ServiceLifecycle
 import Settings
 import TLS
 
-/// Serves `/v1/events`, `/v1/messages/{id}`, `/v1/openapi.json`, `/healthz` and `/readyz` over TLS.
+/// Serves `/v1/events`, `/v1/messages/{id}`, `/v1/messages/{id}/evidence`, `/v1/openapi.json`, `/healthz` and `/readyz` over TLS.
 public struct APIServer: Service, CustomStringConvertible {
     private let listen: HostPort
     private let maximumConnections: Int
@@ -105,6 +105,9 @@ public struct APIServer: Service, CustomStringConvertible {
         router.get("/v1/messages/:id") { request, context in
             try await message(request, id: context.parameters.get("id") ?? "")
         }
+        router.get("/v1/messages/:id/evidence") { request, context in
+            try await evidence(request, id: context.parameters.get("id") ?? "")
+        }
         return router
     }
 
@@ -149,6 +152,22 @@ public struct APIServer: Service, CustomStringConvertible {
                 return try Self.json(
                     try await bodies.message(record, shard: ledger.shard), Self.headers(caller))
             }
+        }
+        throw Problem.notFound("No message has this id.")
+    }
+
+    private func evidence(_ request: Request, id text: String) async throws -> Response {
+        let caller = try await authenticator.authenticate(request.headers, for: .readMessages)
+        guard let id = UUID(uuidString: text) else { throw Problem.badRequest("A message id is a UUID.") }
+        for ledger in feed.ledgers {
+            guard let record = try await ledger.message(id, tenant: caller.tenant) else { continue }
+            guard let file = try await bodies.evidence(record, in: ledger) else {
+                throw Problem.notFound("Nothing of this message was delivered or refused yet.")
+            }
+            // Its own octets: a reader checks them one by one.
+            return Response(
+                status: .ok, headers: Self.headers(caller),
+                body: ResponseBody(byteBuffer: ByteBuffer(bytes: try file.encoded())))
         }
         throw Problem.notFound("No message has this id.")
     }

@@ -32,6 +32,16 @@ enum OpenAPIDocument {
                 "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
                 "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
               }}},
+            "/v1/messages/{id}/evidence": {"get": {
+              "operationId": "getEvidence",
+              "summary": "What deliveries and refusals of a message rest on: DNS answers, TLS parameters, certificates, verdicts, digests.",
+              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}],
+              "responses": {
+                "200": {"description": "Canonical JSON that zegel evidence verify reads.", "content": {"application/json": {"schema": {"type": "object"}}}},
+                "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
+                "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
+                "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
+              }}},
             "/healthz": {"get": {"operationId": "health", "security": [], "responses": {"200": {"description": "The process answers."}}}},
             "/readyz": {"get": {"operationId": "readiness", "security": [], "responses": {"200": {"description": "Ready."}, "503": {"description": "Not ready; the body names the conditions."}}}}
           },

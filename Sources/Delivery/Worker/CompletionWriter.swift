@@ -28,6 +28,7 @@ final class CompletionWriter: Sendable {
     private let onReady: @Sendable () -> Void
     private let logger: Logger
     private let state = Mutex(State())
+    private let judgements = StoredJudgements()
     private let wake = WakeSignal()
     private let recorded = Counter(label: "zegel_worker_completions", dimensions: [("result", "recorded")])
     private let late = Counter(label: "zegel_worker_completions", dimensions: [("result", "late_delivery")])
@@ -105,12 +106,13 @@ final class CompletionWriter: Sendable {
 
     private func commit(_ completions: [Completion], worker: UUID) async {
         let hasNotifications = completions.contains { !$0.notifications.isEmpty }
-        let batch = hasNotifications ? withBatchKeys(completions) : completions
+        let batch = judgements.reduced(hasNotifications ? withBatchKeys(completions) : completions)
         var wait = Duration.milliseconds(100)
         while true {
             do {
                 let results = try await ledger.complete(batch)
                 commits.increment()
+                judgements.took(batch)
                 settle(batch, results)
                 return
             } catch let error as PostgresError where error.code == .server && !error.isTransient {
@@ -191,6 +193,7 @@ extension Completion {
         Completion(
             reference: reference, deliveriesOfMessage: deliveriesOfMessage, tenant: tenant, ended: ended,
             step: step,
-            events: events, notifications: notifications, shreddedEventID: shreddedEventID)
+            events: events, notifications: notifications, judgements: judgements,
+            shreddedEventID: shreddedEventID)
     }
 }

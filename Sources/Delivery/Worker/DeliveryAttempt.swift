@@ -150,7 +150,7 @@ struct DeliveryAttempt {
                     return
                 }
                 connections += 1
-                switch await opener.open(host, address, ruleset) {
+                switch await opener.open(route, host, address, ruleset) {
                 case .failed(let failure): obstacles.append(.failure(failure, host: host.name))
                 case .judged(let site):
                     hasSpoken = true

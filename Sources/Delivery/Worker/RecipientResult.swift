@@ -15,6 +15,8 @@ struct HostSite: Sendable {
     let findings: HostFindings
     /// What SmartTLS concluded.
     let verdict: Verdict
+    /// All that it rests on; nil where nobody was judged.
+    let judgement: SiteJudgement?
 
     /// The part of an event's details that rests on the connection.
     func detail(attempt: Int32) -> EventDetail {

@@ -6,6 +6,7 @@ import Ledger
 import Policy
 import SMTP
 import Sealing
+import SmartTLS
 
 /// Makes completions.
 struct Scribe: Sendable {
@@ -21,11 +22,17 @@ struct Scribe: Sendable {
     ) throws(SealingError) -> Completion {
         var events: [EventRow] = []
         events.reserveCapacity(settlement.events.count + 2)
+        var judgements: [JudgementRow] = []
         for event in settlement.events {
+            if let judgement = event.judgement,
+                !judgements.contains(where: { $0.digest == judgement.row.digest })
+            {
+                judgements.append(judgement.row)
+            }
             events.append(
                 try row(
                     delivery, event.recipient, event.kind, event.reason, event.possibleDuplicate,
-                    event.detail, now: now))
+                    event.detail, event.judgement, now: now))
         }
         var notifications: [NotificationRow] = []
         if !settlement.reports.isEmpty {
@@ -44,7 +51,7 @@ struct Scribe: Sendable {
         return Completion(
             reference: delivery.claim.reference, deliveriesOfMessage: delivery.claim.deliveries,
             tenant: delivery.claim.tenant, ended: settlement.ended, step: settlement.step, events: events,
-            notifications: notifications, shreddedEventID: UUIDv7.make(at: now))
+            notifications: notifications, judgements: judgements, shreddedEventID: UUIDv7.make(at: now))
     }
 
     /// The completion of a claim that cannot be opened: held, whoever of its recipients is open.
@@ -72,9 +79,17 @@ struct Scribe: Sendable {
 
     private func row(
         _ delivery: PreparedDelivery, _ recipient: Int32?, _ kind: EventKind, _ reason: ReasonCode,
-        _ possibleDuplicate: Bool, _ detail: EventDetail, now: Date
+        _ possibleDuplicate: Bool, _ detail: EventDetail, _ judgement: SiteJudgement? = nil, now: Date
     ) throws(SealingError) -> EventRow {
         let id = UUIDv7.make(at: now)
+        var detail = detail
+        if let judgement, let recipient {
+            let evidence = DeliveryEvidence(
+                message: delivery.claim.reference.message, recipient: recipient, event: id,
+                kind: kind.rawValue, judgement: judgement.digest, reply: detail.reply)
+            detail.judgement = judgement.digest
+            detail.evidenceDigest = evidence.digest
+        }
         let sealed = try SealedField.seal(
             detail.encoded(), key: delivery.metadataKey, context: delivery.metadataKey.context,
             field: SealedField.event(id))

@@ -29,7 +29,8 @@ struct SessionOpener: Sendable {
     let timeouts: SessionTimeouts
 
     /// Opens a session and judges it. Where its TLSA records are not known, no connection is made.
-    func open(_ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result {
+    func open(_ route: Route, _ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result
+    {
         let text = address.address.description
         var records: DANEReference?
         switch address.tlsa {
@@ -37,7 +38,10 @@ struct SessionOpener: Sendable {
         case .absent, .insecure: break
         case .unknown(let failure):
             let findings = HostFindings(unknown: failure, host: host.referenceName, name: host.provenance)
-            return .judged(site(host, text, findings, ruleset))
+            return .judged(
+                HostSite(
+                    host: host.name, address: text, findings: findings,
+                    verdict: Verdict.judge(ruleset, findings), judgement: nil))
         }
         let target: SessionTarget
         do {
@@ -63,23 +67,12 @@ struct SessionOpener: Sendable {
                 return .failed(error)
             }
             let absence = error.tls.map { TLSAbsence($0) } ?? .handshakeFailed(error.description)
-            return .judged(
-                site(
-                    host, text,
-                    HostFindings(
-                        absence: absence, host: host.referenceName, name: host.provenance,
-                        tlsa: address.tlsa), ruleset))
+            return .judged(judged(route, host, address, ruleset, .absence(absence)))
         }
-        let findings =
-            if let evidence = session.evidence {
-                HostFindings(
-                    evidence: evidence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
-            } else {
-                HostFindings(
-                    absence: session.extensions.startTLS ? .rejected : .notOffered, host: host.referenceName,
-                    name: host.provenance, tlsa: address.tlsa)
-            }
-        let site = site(host, text, findings, ruleset)
+        let seen =
+            session.evidence.map { Seen.peer($0) }
+            ?? .absence(session.extensions.startTLS ? .rejected : .notOffered)
+        let site = judged(route, host, address, ruleset, seen)
         guard site.verdict.outcome == .deliver else {
             await session.quit()
             return .judged(site)
@@ -89,11 +82,43 @@ struct SessionOpener: Sendable {
                 session: session, site: site, host: host, address: address, openedAt: .now, routedAt: .now))
     }
 
-    private func site(_ host: RouteHost, _ address: String, _ findings: HostFindings, _ ruleset: Ruleset)
-        -> HostSite
-    {
-        HostSite(
-            host: host.name, address: address, findings: findings, verdict: Verdict.judge(ruleset, findings))
+    /// What a connection showed of TLS.
+    private enum Seen {
+        case peer(PeerEvidence)
+        case absence(TLSAbsence)
+    }
+
+    /// The verdict on what was seen, and the record of it.
+    private func judged(
+        _ route: Route, _ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset, _ seen: Seen
+    ) -> HostSite {
+        let findings: HostFindings
+        var peer: PeerEvidence?
+        var absence: TLSAbsence?
+        switch seen {
+        case .peer(let evidence):
+            peer = evidence
+            findings = HostFindings(
+                evidence: evidence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+        case .absence(let reason):
+            absence = reason
+            findings = HostFindings(
+                absence: reason, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+        }
+        let verdict = Verdict.judge(ruleset, findings)
+        // Only what ends in a delivery or a refusal needs evidence.
+        let judgement =
+            verdict.outcome == .defer
+            ? nil
+            : try? SiteJudgement(
+                Judgement(
+                    at: Int64(Date().timeIntervalSince1970 * 1000), route: route, host: host,
+                    address: address,
+                    port: port, peer: peer, absence: absence, ruleset: ruleset, findings: findings,
+                    verdict: verdict), peer: peer)
+        return HostSite(
+            host: host.name, address: address.address.description, findings: findings, verdict: verdict,
+            judgement: judgement)
     }
 
     /// The configured source address, where it is of the same family.

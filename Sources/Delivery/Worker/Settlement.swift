@@ -49,6 +49,8 @@ struct Settlement: Sendable {
         var reason: ReasonCode
         var possibleDuplicate = false
         var detail: EventDetail
+        /// What it rests on, where it is evidence of a delivery or a refusal.
+        var judgement: SiteJudgement?
     }
 
     /// One recipient of a notification.
@@ -113,7 +115,8 @@ struct Settlement: Sendable {
                 Event(
                     recipient: recipient.number, kind: kind,
                     reason: kind == .expired ? .messageExpired : recipient.reason,
-                    possibleDuplicate: possibleDuplicate, detail: detail))
+                    possibleDuplicate: possibleDuplicate, detail: detail,
+                    judgement: kind == .delivered || kind == .refused ? recipient.site?.judgement : nil))
             settlement.report(recipient, kind, facts, policy, now: now)
         }
         settlement.isAlert = isHeld

@@ -68,6 +68,8 @@ public struct Route: Sendable, Hashable {
     public internal(set) var hosts: [RouteHost]
     /// Hosts left out because their addresses could not be looked up now.
     public let gaps: [RouteGap]
+    /// The answers that it was made of.
+    public internal(set) var lookups: [DNSAnswer] = []
 
     /// A random order among hosts of equal preference (RFC 5321 §5.1) and among addresses of one family.
     func shuffled(using generator: inout any RandomNumberGenerator & Sendable) -> Route {
@@ -126,6 +128,8 @@ extension DNSFailure {
 public enum RouteLimits {
     /// Hosts of one domain that are looked up and tried.
     public static let hosts = 10
+    /// Answers of one route that are kept for evidence: an MX, and for each host two addresses, an alias and TLSA records.
+    static let lookups = 64
     /// Addresses of one host that are tried.
     public static let addresses = 6
     /// TLSA records of one RRset that are handed to OpenSSL.

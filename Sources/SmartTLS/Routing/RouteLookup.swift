@@ -16,6 +16,13 @@ struct RouteLookup {
     struct Result: Sendable {
         let outcome: Swift.Result<Route, RoutingFailure>
         let ttl: UInt32?
+
+        /// The same, with the answers that it was made of.
+        func with(_ lookups: [DNSAnswer]) -> Result {
+            guard case .success(var route) = outcome else { return self }
+            route.lookups = lookups
+            return Result(outcome: .success(route), ttl: ttl)
+        }
     }
 
     /// What became of one host.

@@ -12,7 +12,9 @@ public actor Router {
         let until: ContinuousClock.Instant
     }
 
-    private let lookup: RouteLookup
+    private let resolver: any DNSResolving
+    private let ownName: DomainName?
+    private let port: Int
     private let staticRoutes: [String: HostPort]
     private let now: @Sendable () -> ContinuousClock.Instant
     private var generator: any RandomNumberGenerator & Sendable
@@ -33,8 +35,9 @@ public actor Router {
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
-        self.lookup = RouteLookup(
-            resolver: resolver, ownName: ownName.flatMap { try? DomainName($0) }, port: port)
+        self.resolver = resolver
+        self.ownName = ownName.flatMap { try? DomainName($0) }
+        self.port = port
         self.staticRoutes = Dictionary(staticRoutes.map { ($0.domain, $0.target) }, uniquingKeysWith: { $1 })
         self.generator = generator
         self.now = now
@@ -57,13 +60,16 @@ public actor Router {
 
     private func find(_ domain: String) async throws(RoutingFailure) -> RouteLookup.Result {
         if let task = underWay[domain] { return await task.value }
-        let lookup = lookup
+        let recorder = AnswerRecorder(resolver)
+        let lookup = RouteLookup(resolver: recorder, ownName: ownName, port: port)
         let task: Task<RouteLookup.Result, Never>
         if let target = staticRoutes[domain] {
-            task = Task { await lookup.route(to: domain, through: target.host, port: target.port) }
+            task = Task {
+                await lookup.route(to: domain, through: target.host, port: target.port).with(recorder.answers)
+            }
         } else {
             let name = try Router.name(of: domain)
-            task = Task { await lookup.route(to: name) }
+            task = Task { await lookup.route(to: name).with(recorder.answers) }
         }
         underWay[domain] = task
         let result = await task.value

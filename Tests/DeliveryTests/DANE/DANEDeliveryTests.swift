@@ -225,6 +225,7 @@ import Testing
             }
             #expect(Set(transcript.serverNames) == (name.isEmpty ? [] : [name]), "\(row.rule)")
         }
+        try await lab.checkEvidence(of: events)
         for server in servers { try await server.stop() }
         await names.stop()
     }

@@ -53,6 +53,7 @@ final class LabKeys: KeyService {
 
 /// An event as a test reads it.
 struct SeenEvent: Sendable {
+    var id: UUID
     var message: UUID
     var recipient: Int32?
     var kind: String
@@ -239,7 +240,7 @@ final class WorkerLab: Sendable {
                                 sealed, key: key, context: key.context, field: SealedField.event(id)))
                     }
                     return SeenEvent(
-                        message: message, recipient: try row.optionalInt4(1), kind: try row.text(2),
+                        id: id, message: message, recipient: try row.optionalInt4(1), kind: try row.text(2),
                         reason: try row.optionalText(3), possibleDuplicate: try row.bool(4), detail: detail)
                 }
             }

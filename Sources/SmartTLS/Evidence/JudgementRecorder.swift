@@ -1,0 +1,61 @@
+// From a judged connection to its record.
+
+import DNS
+import Policy
+import TLS
+
+extension Judgement {
+    /// Certificates of one chain that are kept.
+    static let mostCertificates = 16
+
+    /// Writes down what a judgement rested on.
+    ///
+    /// - Parameters:
+    ///   - time: when, in milliseconds since 1970.
+    ///   - route: the route to the recipient domain, with its lookups.
+    ///   - host: the host of it.
+    ///   - address: the address of the host.
+    ///   - port: `delivery.port`.
+    ///   - peer: what the handshake showed; nil: there was no TLS.
+    ///   - absence: why there was none.
+    public init(
+        at time: Int64, route: Route, host: RouteHost, address: RouteAddress, port: Int,
+        peer: PeerEvidence?, absence: TLSAbsence?, ruleset: Ruleset, findings: HostFindings, verdict: Verdict
+    ) {
+        self.format = Judgement.format
+        self.madeAt = time
+        self.domain = route.domain
+        self.configured =
+            route.origin == .configured ? ConfiguredHost(host: host.name, port: host.port ?? port) : nil
+        self.port = port
+        self.lookups = route.lookups.map(RecordedLookup.init)
+        self.host = host.name
+        self.address = address.address.description
+        self.connection = peer.map { peer in
+            Connection(
+                version: peer.version.description, cipherSuite: peer.cipherSuite, cipherBits: peer.cipherBits,
+                isForwardSecret: peer.isForwardSecret, keyExchangeGroup: peer.keyExchangeGroup,
+                signatureAlgorithm: peer.signatureAlgorithm, serverName: peer.serverName,
+                chain: peer.chain.prefix(Judgement.mostCertificates).map(CanonicalJSON.digest),
+                anchor: peer.anchor.map(CanonicalJSON.digest))
+        }
+        self.absence = absence
+        self.ruleset = ruleset
+        self.findings = findings
+        self.verdict = verdict
+    }
+
+    /// The octets of a digest in hexadecimal; none where it is no hexadecimal text.
+    public static func octets(of digest: String) -> [UInt8] {
+        let digits = digest.compactMap(\.hexDigitValue)
+        guard digits.count == digest.count, digits.count.isMultiple(of: 2) else { return [] }
+        return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
+    }
+
+    /// The certificates that a record refers to, by digest.
+    public static func certificates(of peer: PeerEvidence?) -> [String: [UInt8]] {
+        guard let peer else { return [:] }
+        let all = peer.chain.prefix(mostCertificates) + (peer.anchor.map { [$0] } ?? [])
+        return Dictionary(all.map { (CanonicalJSON.digest($0), $0) }, uniquingKeysWith: { one, _ in one })
+    }
+}

@@ -1,0 +1,132 @@
+// A judgement made again from its record alone: the same lookups are read and followed again, the same chain is checked at its own
+// time, the same findings must come out, and the same verdict.
+
+import DNS
+import Policy
+import TLS
+
+extension Judgement {
+    /// Makes the judgement again.
+    ///
+    /// What is taken on trust is what validation said of each DNS answer, and that the connection was as recorded.
+    /// - Parameter certificates: DER by digest; each was checked against its digest.
+    /// - Throws: `EvidenceError`, where it cannot be made or leads elsewhere.
+    public func review(certificates: [String: [UInt8]]) async throws(EvidenceError) {
+        guard format == Judgement.format else {
+            throw EvidenceError(.unreadable, "format \(format) is not known")
+        }
+        let (host, address) = try await routed()
+        let again = try found(host, address, certificates)
+        guard again.findings == findings.findings else {
+            throw EvidenceError(
+                .contradicted,
+                "found again: \(again.findings.map(\.rawValue).joined(separator: ", ")); recorded: "
+                    + findings.findings.map(\.rawValue).joined(separator: ", "))
+        }
+        let verdict = Verdict.judge(ruleset, again)
+        guard verdict == self.verdict else {
+            throw EvidenceError(
+                .contradicted,
+                "judged again: \(verdict.outcome.rawValue) \(verdict.reason); recorded: "
+                    + "\(self.verdict.outcome.rawValue) \(self.verdict.reason)")
+        }
+    }
+
+    /// The host and address, found again from the recorded answers.
+    private func routed() async throws(EvidenceError) -> (RouteHost, RouteAddress) {
+        let resolver = try ReplayedAnswers(lookups)
+        let lookup = RouteLookup(resolver: resolver, ownName: nil, port: port)
+        let result: RouteLookup.Result
+        if let configured {
+            result = await lookup.route(to: domain, through: configured.host, port: configured.port)
+        } else {
+            guard let name = try? DomainName(domain) else {
+                throw EvidenceError(.unreadable, "\(domain) is no domain name")
+            }
+            result = await lookup.route(to: name)
+        }
+        guard case .success(let route) = result.outcome,
+            let host = route.hosts.first(where: { $0.name == self.host }),
+            let address = host.addresses.first(where: { $0.address.description == self.address })
+        else {
+            throw EvidenceError(.contradicted, "the recorded answers do not lead to \(host) at \(address)")
+        }
+        return (host, address)
+    }
+
+    /// The findings, made again.
+    private func found(
+        _ host: RouteHost, _ address: RouteAddress, _ certificates: [String: [UInt8]]
+    ) throws(EvidenceError) -> HostFindings {
+        guard let connection else {
+            guard let absence else {
+                throw EvidenceError(.unreadable, "it tells neither of a connection nor of its absence")
+            }
+            return HostFindings(
+                absence: absence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+        }
+        guard let version = TLSVersion(connection.version) else {
+            throw EvidenceError(.unreadable, "\(connection.version) is no version of TLS")
+        }
+        let chain = try connection.chain.map { digest throws(EvidenceError) in
+            try certificate(digest, certificates)
+        }
+        var anchors: [[UInt8]] = []
+        if let anchor = connection.anchor { anchors = [try certificate(anchor, certificates)] }
+        var records: DANEReference?
+        if case .published(let reference) = address.tlsa { records = reference }
+        let name = records?.baseDomain ?? host.referenceName
+        let checked: ChainJudgement
+        do {
+            checked = try ChainJudgement(
+                chain: chain, anchors: anchors, at: Int(madeAt / 1000), name: name, dane: records)
+        } catch {
+            throw EvidenceError(.contradicted, "the certificates cannot be checked: \(error)")
+        }
+        let peer = PeerEvidence(
+            version: version, cipherSuite: connection.cipherSuite,
+            isForwardSecret: connection.isForwardSecret,
+            cipherBits: connection.cipherBits, keyExchangeGroup: connection.keyExchangeGroup,
+            signatureAlgorithm: connection.signatureAlgorithm, serverName: connection.serverName,
+            chain: chain, checked: checked)
+        return HostFindings(
+            evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+    }
+
+    private func certificate(_ digest: String, _ all: [String: [UInt8]]) throws(EvidenceError) -> [UInt8] {
+        guard let der = all[digest] else {
+            throw EvidenceError(.incomplete, "certificate \(digest) is missing")
+        }
+        return der
+    }
+}
+
+/// A resolver that knows the recorded answers and no others.
+private struct ReplayedAnswers: DNSResolving {
+    private struct Question: Hashable {
+        let name: DomainName
+        let type: DNSRecordType
+    }
+
+    private var answers: [Question: DNSAnswer] = [:]
+
+    init(_ lookups: [RecordedLookup]) throws(EvidenceError) {
+        for lookup in lookups {
+            do {
+                let answer = try lookup.answer()
+                answers[Question(name: answer.name, type: answer.type)] = answer
+            } catch let error as EvidenceError {
+                throw error
+            } catch {
+                throw EvidenceError(.unreadable, "\(error)")
+            }
+        }
+    }
+
+    func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
+        guard let answer = answers[Question(name: name, type: type)] else {
+            throw DNSFailure(.servfail, "\(name) \(type): not answered at the time")
+        }
+        return answer
+    }
+}
