@@ -48,8 +48,9 @@ import Testing
             change(&world)
             return try await Router(resolver: DNSTable(world)).route(to: "bar.test")
         }
-        let host = try #require(try await route().hosts.first)
-        guard case .open(let live) = await opener.open(host, host.addresses[0], .nta7516) else {
+        let first = try await route()
+        let host = try #require(first.hosts.first)
+        guard case .open(let live) = await opener.open(first, host, host.addresses[0], .nta7516) else {
             Issue.record("no session")
             return
         }
