@@ -64,8 +64,10 @@ extension ShardWorker {
             scribe: Scribe(reportingHost: parts.delivery.hostName, sealer: parts.sealer),
             router: parts.router,
             opener: SessionOpener(
-                group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
-                sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts),
+                examiner: HostExaminer(
+                    group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
+                    sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts
+                )),
             rulesets: RulesetBook(), control: parts.control,
             schedule: RetrySchedule(
                 waits: parts.delivery.retry, expire: parts.delivery.expire,

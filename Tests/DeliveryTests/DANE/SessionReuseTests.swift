@@ -40,9 +40,10 @@ import Testing
             certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
         let server = try await ScriptedSMTPServer.start(script)
         let opener = SessionOpener(
-            group: MultiThreadedEventLoopGroup.singleton, tls: try TLSContext.client(trust: .none),
-            heloName: "zegel.test", sourceAddress: nil, port: try #require(server.address.port),
-            timeouts: SessionTimeouts())
+            examiner: HostExaminer(
+                group: MultiThreadedEventLoopGroup.singleton, tls: try TLSContext.client(trust: .none),
+                heloName: "zegel.test", sourceAddress: nil, port: try #require(server.address.port),
+                timeouts: SessionTimeouts()))
         func route(_ change: (inout [String: DNSTable.Entry]) -> Void = { _ in }) async throws -> Route {
             var world = Self.world(Self.records(mine, other))
             change(&world)
