@@ -12,7 +12,7 @@ import Testing
         #expect((House.text(path)?.count ?? 0) > 500, "\(path)")
     }
 
-    @Test(arguments: [".ci/run", "deploy/test", "deploy/quickstart", "deploy/bench-peers"])
+    @Test(arguments: [".ci/run", "deploy/test", "deploy/fuzz", "deploy/quickstart", "deploy/bench-peers"])
     func `the program can be run`(path: String) {
         #expect(
             FileManager.default.isExecutableFile(atPath: House.root.appending(path: path).path), "\(path)")
