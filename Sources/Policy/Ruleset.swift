@@ -18,7 +18,8 @@ public enum ProtocolFloor: String, Sendable, Hashable, Codable, Comparable, Case
 public enum AuthenticationDemand: String, Sendable, Hashable, Codable, Comparable, CaseIterable {
     /// Not at all: any certificate will do.
     case none
-    /// A certificate chain to the trusted roots, with the name of the host (RFC 6125, RFC 9525).
+    /// A certificate chain to the trusted roots, with the name of the host (RFC 6125, RFC 9525); where TLSA records are
+    /// published, a match of these and nothing else.
     case pkixName = "pkix-name"
     /// A TLSA record in DNSSEC (RFC 7672).
     case dane
@@ -72,12 +73,14 @@ public struct Ruleset: Sendable, Hashable, Codable {
         self.onInsecure = onInsecure
     }
 
-    /// TLS where it is offered, with any certificate; cleartext only where it is not offered.
+    /// TLS where it is offered, with any certificate that TLSA records do not contradict; cleartext only where it is not
+    /// offered and there are no such records.
     public static let opportunistic = Ruleset(
         name: "opportunistic", version: 1, requiresTLS: false, minimumVersion: nil,
         requiresForwardSecrecy: false, authentication: .none, acceptsUnprovenName: true)
 
-    /// TLS 1.2 or newer, forward secrecy, a certificate from a trusted root with the name of the MX host.
+    /// TLS 1.2 or newer, forward secrecy, and what TLSA records prove or, without any, a certificate from a trusted root with
+    /// the name of the MX host.
     public static let secure = Ruleset(
         name: "secure", version: 1, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
         authentication: .pkixName, acceptsUnprovenName: true)

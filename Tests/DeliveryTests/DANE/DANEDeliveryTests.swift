@@ -23,6 +23,8 @@ import Testing
         let ends: [String: String]
         /// What the host is asked for by SNI; nil: nobody connects to it.
         var serverName: String?
+        /// Where it is not `domain`, mail goes to a domain that an operator routes to `mx` of it.
+        var recipientDomain: String?
     }
 
     static let everywhere = ["opportunistic", "secure", "nta7516"]
@@ -53,7 +55,17 @@ import Testing
                 rule: rule, domain: domain, signing: signing, zone: zone, identity: worst,
                 record: .matching(worst.certificate), ends: byDANE, serverName: serverName)
         }
+        var routed = good(
+            "a static route to a host whose name the operator gives", "gateway.test",
+            "mx A {A}\n_{P}._tcp.mx TLSA {T}\n", serverName: "mx.gateway.test")
+        routed.recipientDomain = "routed.test"
         return [
+            routed,
+            Row(
+                rule: "one host not known and the other refused: the first may be good enough later",
+                domain: "partly.test",
+                zone: "@ MX 10 mx.servfail.test.\n@ MX 20 mx\nmx A {A}\n", identity: nil,
+                ends: ["secure": "deferred dns-failure", "nta7516": "deferred dns-failure"], serverName: ""),
             good(
                 "6. DANE-EE: self-signed, expired, wrongly named, and proven", "ee.test", simple,
                 serverName: "mx.ee.test"),
@@ -192,12 +204,17 @@ import Testing
         var messages: [UUID: (Row, String)] = [:]
         for row in rows {
             for (ruleset, _) in row.ends {
-                let id = try await lab.accept(from: nil, to: ["r@\(row.domain)"], ruleset: ruleset)
+                let id = try await lab.accept(
+                    from: nil, to: ["r@\(row.recipientDomain ?? row.domain)"], ruleset: ruleset)
                 messages[id] = (row, ruleset)
             }
         }
         let worker = try await lab.worker(
-            routes: [:], settings: ["delivery.port=\(port)", "delivery.retry=1h"], resolver: resolver)
+            routes: [:],
+            settings: [
+                "delivery.port=\(port)", "delivery.retry=1h",
+                "delivery.routes=routed.test=mx.gateway.test:\(port)",
+            ], resolver: resolver)
         let ids = Set(messages.keys)
         let events = try await lab.working([worker]) {
             try await lab.events(within: .seconds(60)) { seen in

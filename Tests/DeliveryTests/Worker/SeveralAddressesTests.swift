@@ -15,7 +15,8 @@ import Testing
     ) async throws -> SeenEvent? {
         let table = DNSTable([
             "peer.test MX": mx, "mx.peer.test A": .addresses("127.0.0.1"), "mx.peer.test AAAA": aaaa,
-            "away.peer.test A": .addresses("127.0.0.99"),
+            "away.peer.test A": .addresses("127.0.0.99"), "forged.peer.test A": .failure(.bogus),
+            "forged.peer.test AAAA": .failure(.bogus),
         ])
         _ = try await lab.accept(from: nil, to: ["r@peer.test"])
         let port = try #require(host.address.port)
@@ -49,5 +50,14 @@ import Testing
         let event = try await end(
             lab, host, mx: .mx("10 mx.peer.test", "20 away.peer.test"), aaaa: .nodata())
         #expect(event?.kind == "deferred" && event?.reason == "connection-refused")
+    }
+
+    @Test("One host refused and another wrongly signed: waits, for that reason")
+    func anotherHostBogus() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("peer.test") { $0.tls = nil }
+        let event = try await end(
+            lab, host, mx: .mx("10 forged.peer.test", "20 mx.peer.test"), aaaa: .nodata())
+        #expect(event?.kind == "deferred" && event?.reason == "dnssec-invalid")
     }
 }
