@@ -151,7 +151,8 @@ let package = Package(
         .executableTarget(
             name: "zegel",
             dependencies: [
-                "SmartTLS", "API", "Cluster", "Settings", "Observability", arguments, logging, lifecycle,
+                "TLS", "DNS", "Policy", "SmartTLS", "API", "Cluster", "Settings", "Observability", arguments,
+                logging, lifecycle,
             ],
             swiftSettings: strict),
 

@@ -206,7 +206,7 @@ private func hexadecimal(_ octets: some Sequence<UInt8>) -> String {
 
 extension TLSARecord {
     /// As in a zone file; data that is longer than a digest is cut off.
-    fileprivate var presentation: String {
+    var presentation: String {
         let more = data.count > 64 ? "…" : ""
         return "\(usage) \(selector) \(matchingType) \(hexadecimal(data.prefix(64)))\(more)"
     }

@@ -23,6 +23,26 @@ public struct TLSARecord: Sendable, Hashable {
     }
 }
 
+extension TLSARecord {
+    /// The record that RFC 7671 §5.1 recommends for a certificate: `3 1 1`, of its public key.
+    ///
+    /// - Parameter der: the certificate; nil comes back where it is none.
+    public static func publicKey(of der: [UInt8]) -> TLSARecord? {
+        guard let certificate = try? Certificate(der: der) else { return nil }
+        let key = X509_get_X509_PUBKEY(certificate.pointer)
+        let length = i2d_X509_PUBKEY(key, nil)
+        guard length > 0 else { return nil }
+        let octets = [UInt8](unsafeUninitializedCapacity: Int(length)) { bytes, count in
+            var cursor = bytes.baseAddress
+            count = Int(max(0, i2d_X509_PUBKEY(key, &cursor)))
+        }
+        var digest = [UInt8](repeating: 0, count: 32)
+        var size: UInt32 = 0
+        guard EVP_Digest(octets, octets.count, &digest, &size, EVP_sha256(), nil) == 1 else { return nil }
+        return TLSARecord(usage: 3, selector: 1, matchingType: 1, data: digest)
+    }
+}
+
 /// TLSA records to hold a server against.
 public struct DANEReference: Sendable, Hashable {
     /// All records of the TLSA RRset.

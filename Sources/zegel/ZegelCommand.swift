@@ -27,7 +27,8 @@ struct ZegelCommand: AsyncParsableCommand {
             """,
         version: Release.version,
         subcommands: [
-            LocalCommand.self, TraceCommand.self, EvidenceCommand.self, MigrateCommand.self,
+            LocalCommand.self, TraceCommand.self, JudgeCommand.self, EvidenceCommand.self,
+            MigrateCommand.self,
             KeyringCommand.self, CheckCommand.self,
         ])
 }

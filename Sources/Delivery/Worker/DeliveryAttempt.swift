@@ -355,19 +355,6 @@ extension SessionFailure {
     fileprivate var isBeforeGreeting: Bool {
         code == .connectionRefused || code == .connectTimeout || code == .unreachable
     }
-
-    /// The reason of a deferral.
-    var reason: ReasonCode {
-        switch code {
-        case .connectionRefused: .connectionRefused
-        case .connectTimeout, .unreachable, .timeout: .connectionTimeout
-        case .greetingRefused, .helloRefused, .closedByHost: .remoteDeferred
-        case .startTLSNotOffered: .starttlsNotSupported
-        case .startTLSRefused, .startTLSInjection, .handshakeFailed: .tlsHandshakeFailed
-        case .protocolViolation: .protocolViolation
-        case .connectionLost, .stopped, .contentFailed, .cancelled: .connectionLost
-        }
-    }
 }
 
 extension CapabilityProblem {

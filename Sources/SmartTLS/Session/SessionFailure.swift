@@ -2,6 +2,7 @@
 
 import Foundation
 import NIOCore
+import Policy
 import SMTP
 import TLS
 
@@ -113,6 +114,21 @@ extension SMTPClientMachine.Awaiting {
         case .content: "content"
         case .finalDot: "final dot"
         case .quit: "QUIT"
+        }
+    }
+}
+
+extension SessionFailure {
+    /// The reason of a deferral.
+    public var reason: ReasonCode {
+        switch code {
+        case .connectionRefused: .connectionRefused
+        case .connectTimeout, .unreachable, .timeout: .connectionTimeout
+        case .greetingRefused, .helloRefused, .closedByHost: .remoteDeferred
+        case .startTLSNotOffered: .starttlsNotSupported
+        case .startTLSRefused, .startTLSInjection, .handshakeFailed: .tlsHandshakeFailed
+        case .protocolViolation: .protocolViolation
+        case .connectionLost, .stopped, .contentFailed, .cancelled: .connectionLost
         }
     }
 }

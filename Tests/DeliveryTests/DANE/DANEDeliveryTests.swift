@@ -4,6 +4,9 @@
 import DNS
 import Foundation
 import Lab
+import NIOPosix
+import Policy
+import SmartTLS
 import TLS
 import Testing
 
@@ -243,8 +246,36 @@ import Testing
             #expect(Set(transcript.serverNames) == (name.isEmpty ? [] : [name]), "\(row.rule)")
         }
         try await lab.checkEvidence(of: events)
+        // A report on the domain comes to what its deliveries came to, and sends nothing.
+        let judge = DomainJudge(
+            router: Router(resolver: resolver, port: port),
+            examiner: HostExaminer(
+                group: MultiThreadedEventLoopGroup.singleton,
+                tls: try TLSContext.client(trust: .pem(lab.authority.rootPEM), minimumVersion: .tls10),
+                heloName: "zegel.test", sourceAddress: nil, port: port, timeouts: SessionTimeouts()),
+            port: port)
+        for (row, server) in zip(rows, servers) {
+            let mails = server.transcript.mails.count
+            let report = await judge.report(on: row.domain, under: RulesetBook().all)
+            for (ruleset, end) in row.ends {
+                let told = report.verdicts[ruleset].map { "\($0.outcome.event) \($0.reasonCode)" }
+                #expect(told == end, "\(row.rule), \(ruleset)")
+            }
+            #expect(server.transcript.mails.count == mails, "\(row.rule)")
+        }
         for server in servers { try await server.stop() }
         await names.stop()
+    }
+}
+
+extension Verdict.Outcome {
+    /// The event that a delivery under it ends in.
+    fileprivate var event: String {
+        switch self {
+        case .deliver: "delivered"
+        case .defer: "deferred"
+        case .refuse: "refused"
+        }
     }
 }
 

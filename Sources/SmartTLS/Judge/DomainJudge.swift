@@ -1,0 +1,111 @@
+// Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent.
+
+import NIOCore
+import Policy
+
+/// Judges recipient domains.
+public struct DomainJudge: Sendable {
+    private let router: Router
+    private let examiner: HostExaminer
+    private let port: Int
+
+    /// - Parameter port: `delivery.port`, for the records that a report names.
+    public init(router: Router, examiner: HostExaminer, port: Int) {
+        self.router = router
+        self.examiner = examiner
+        self.port = port
+    }
+
+    /// The report on a domain.
+    ///
+    /// - Parameters:
+    ///   - domain: as people write it; it is brought to lower-case A-labels by the router.
+    ///   - rulesets: those to judge under.
+    public func report(on domain: String, under rulesets: [Ruleset]) async -> DomainReport {
+        let route: Route
+        do {
+            route = try await router.route(to: domain)
+        } catch {
+            let outcome: Verdict.Outcome = error.isTemporary ? .defer : .refuse
+            return DomainReport(
+                domain: domain, origin: nil, dnssec: nil, hosts: [],
+                verdicts: rulesets.mapped { _ in DomainReport.Conclusion(outcome, error.reason) },
+                detail: error.detail)
+        }
+        let sites = route.hosts.flatMap { host in host.addresses.map { (host, $0) } }
+        let examined = await withTaskGroup(of: (Int, HostExaminer.Outcome).self) { group in
+            for (index, (host, address)) in sites.enumerated() {
+                group.addTask {
+                    let outcome = await examiner.examine(route, host, address)
+                    if case .seen(let seen) = outcome { await seen.session?.quit() }
+                    return (index, outcome)
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
+        }
+        let hosts = zip(sites, examined).map { site, outcome in
+            line(route, site.0, site.1, outcome, rulesets)
+        }
+        let verdicts = rulesets.mapped { ruleset in
+            DomainJudge.overall(hosts.compactMap { $0.verdicts[ruleset.name] }, gaps: route.gaps)
+        }
+        return DomainReport(
+            domain: route.domain, origin: route.origin.rawValue, dnssec: route.security.rawValue,
+            hosts: hosts,
+            verdicts: verdicts,
+            detail: route.gaps.first.map { "\($0.host) could not be looked up: \($0.failure)" })
+    }
+
+    private func line(
+        _ route: Route, _ host: RouteHost, _ address: RouteAddress, _ outcome: HostExaminer.Outcome,
+        _ rulesets: [Ruleset]
+    ) -> DomainReport.Host {
+        switch outcome {
+        case .failed(let failure):
+            return DomainReport.Host(
+                name: host.name, address: address.address.description, preference: Int(host.preference),
+                findings: [], evidence: nil, failure: "\(failure)",
+                verdicts: rulesets.mapped { _ in DomainReport.Conclusion(.defer, failure.reason) },
+                remedies: [])
+        case .seen(let seen):
+            let verdicts = rulesets.map { seen.verdict(under: $0) }
+            var reasons: [ReasonCode] = []
+            for verdict in verdicts {
+                for reason in verdict.shortcomings where !reasons.contains(reason) { reasons.append(reason) }
+            }
+            return DomainReport.Host(
+                name: host.name, address: address.address.description, preference: Int(host.preference),
+                findings: seen.findings.findings.map(\.rawValue), evidence: seen.findings.evidence,
+                failure: nil,
+                verdicts: Dictionary(
+                    zip(rulesets, verdicts).map {
+                        ($0.name, DomainReport.Conclusion($1.outcome, $1.reason))
+                    }, uniquingKeysWith: { one, _ in one }),
+                remedies: reasons.compactMap {
+                    Remedy(
+                        $0, domain: route.domain, host: host, port: host.port ?? port,
+                        findings: Set(seen.findings.findings), leaf: seen.peer?.chain.first)
+                })
+        }
+    }
+
+    /// A message is delivered when any host is good enough; one that may be later is enough to wait for.
+    private static func overall(
+        _ conclusions: [DomainReport.Conclusion], gaps: [RouteGap]
+    ) -> DomainReport.Conclusion {
+        let waits = gaps.map { gap in
+            DomainReport.Conclusion(.defer, gap.failure.code == .bogus ? .dnssecInvalid : .dnsFailure)
+        }
+        let all = conclusions + waits
+        return all.first { $0.outcome == .deliver } ?? all.first { $0.outcome == .defer } ?? all.first
+            ?? DomainReport.Conclusion(.defer, .validationFailure)
+    }
+}
+
+extension [Ruleset] {
+    fileprivate func mapped(
+        _ conclusion: (Ruleset) -> DomainReport.Conclusion
+    ) -> [String: DomainReport.Conclusion] {
+        Dictionary(map { ($0.name, conclusion($0)) }, uniquingKeysWith: { one, _ in one })
+    }
+}

@@ -1,0 +1,82 @@
+// What the operator of a recipient host can do about a shortcoming, down to the record to publish.
+
+import Policy
+import TLS
+
+/// One thing to do.
+public struct Remedy: Sendable, Hashable, Codable {
+    /// What it mends.
+    public let reasonCode: ReasonCode
+    /// In Dutch.
+    public let dutch: String
+    /// In English.
+    public let english: String
+
+    private enum CodingKeys: String, CodingKey {
+        case dutch, english
+        case reasonCode = "reason_code"
+    }
+
+    /// What to do about a shortcoming; nil where there is nothing that the host's operator could do.
+    ///
+    /// - Parameters:
+    ///   - domain: the recipient domain.
+    ///   - findings: those on the host.
+    ///   - leaf: the certificate that it presented, DER.
+    init?(
+        _ reason: ReasonCode, domain: String, host: RouteHost, port: Int, findings: Set<Finding>,
+        leaf: [UInt8]?
+    ) {
+        let texts: (dutch: String, english: String)
+        switch reason {
+        case .starttlsNotSupported:
+            texts = (
+                "Zet STARTTLS (RFC 3207) aan op \(host.name).",
+                "Turn on STARTTLS (RFC 3207) on \(host.name)."
+            )
+        case .tlsVersionTooLow:
+            texts = (
+                "Zet TLS 1.2 en 1.3 aan op \(host.name), en ouder uit (RFC 8996).",
+                "Turn on TLS 1.2 and 1.3 on \(host.name), and older versions off (RFC 8996)."
+            )
+        case .noForwardSecrecy:
+            texts = (
+                "Bied op \(host.name) suites met ECDHE aan.",
+                "Offer suites with ECDHE on \(host.name)."
+            )
+        case .certificateExpired, .certificateNotYetValid, .certificateNotTrusted:
+            texts = (
+                "Plaats op \(host.name) een geldig certificaat van een vertrouwde uitgever, met de tussencertificaten.",
+                "Install a valid certificate from a trusted authority on \(host.name), with its intermediates."
+            )
+        case .certificateHostMismatch:
+            texts = (
+                "Neem \(host.referenceName) op in het certificaat (subject alternative name).",
+                "Put \(host.referenceName) into the certificate (subject alternative name)."
+            )
+        case .daneRequired, .tlsaInvalid:
+            guard !findings.contains(.daneInsecure) else {
+                texts = (
+                    "Onderteken de zone van \(domain) en die van \(host.name) met DNSSEC, en publiceer daarna een TLSA-record.",
+                    "Sign the zone of \(domain) and that of \(host.name) with DNSSEC, and then publish a TLSA record."
+                )
+                break
+            }
+            let record = leaf.flatMap(TLSARecord.publicKey(of:)).map(\.presentation) ?? "3 1 1 …"
+            let line = "_\(port)._tcp.\(host.name). IN TLSA \(record)"
+            texts = ("Publiceer \(line)", "Publish \(line)")
+        case .nameUnproven:
+            texts = (
+                "Onderteken de zone van \(domain) met DNSSEC.", "Sign the zone of \(domain) with DNSSEC."
+            )
+        case .dnssecInvalid:
+            texts = (
+                "Herstel de DNSSEC-handtekeningen van \(domain) en \(host.name).",
+                "Mend the DNSSEC signatures of \(domain) and \(host.name)."
+            )
+        default: return nil
+        }
+        reasonCode = reason
+        (dutch, english) = texts
+    }
+}
