@@ -116,7 +116,7 @@ struct SimulatedServer {
             ?? UInt64.random(in: 0...UInt64.max)
         print("ProbePlanTests seed \(seed)")
         var generator = SplitMix(seed)
-        for round in 0..<300 {
+        for round in 0..<40 {
             var server = SimulatedServer(using: &generator)
             // What no prober can see: groups behind the curve of an ECDSA certificate on a server with an order of
             // its own.
