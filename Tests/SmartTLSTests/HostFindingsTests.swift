@@ -7,7 +7,7 @@ import Testing
 @testable import SmartTLS
 @testable import TLS
 
-@Suite struct EvidenceTests {
+@Suite struct HostFindingsTests {
     private func evidence(
         version: TLSVersion = .tls13, verification: ChainVerification = .valid, matched: Bool? = true,
         chain: [[UInt8]] = [[1, 2, 3]]

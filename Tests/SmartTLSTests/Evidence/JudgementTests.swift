@@ -1,0 +1,123 @@
+// Evidence is judged again from itself alone: at any later time with the same result, and not at all where something is missing or
+// says otherwise.
+
+import DNS
+import Foundation
+import Lab
+import NIOPosix
+import Policy
+import Settings
+import TLS
+import Testing
+
+@testable import SmartTLS
+
+@Suite(.timeLimit(.minutes(1))) struct JudgementTests {
+    /// What a real connection to a host with this certificate comes to under `secure`.
+    private static func judged(
+        _ identity: TestIdentity?, trusting root: TestAuthority
+    ) async throws -> (judgement: Judgement, certificates: [String: [UInt8]]) {
+        var script = SMTPScript()
+        if let identity {
+            script.tls = try TLSContext.server(
+                certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
+        }
+        let server = try await ScriptedSMTPServer.start(script)
+        let port = try #require(server.address.port)
+        let router = Router(
+            resolver: DNSTable([:]),
+            staticRoutes: [try #require(StaticRoute("mx.test=127.0.0.1:\(port)"))])
+        let examiner = HostExaminer(
+            group: MultiThreadedEventLoopGroup.singleton,
+            tls: try TLSContext.client(trust: .pem(root.rootPEM)), heloName: "zegel.test", sourceAddress: nil,
+            port: 25, timeouts: SessionTimeouts())
+        let route = try await router.route(to: "mx.test")
+        let host = try #require(route.hosts.first)
+        guard case .seen(let seen) = await examiner.examine(route, host, host.addresses[0]) else {
+            throw LabError("no connection")
+        }
+        await seen.session?.quit()
+        try await server.stop()
+        let judgement = try #require(seen.judgement(seen.verdict(under: .secure), under: .secure))
+        return (judgement, Judgement.certificates(of: seen.peer))
+    }
+
+    /// The same record with one part changed.
+    private static func altered(
+        _ judgement: Judgement, _ change: (inout [String: Any]) -> Void
+    ) throws -> Judgement {
+        let octets = try judgement.encoded().octets
+        var object = try #require(try JSONSerialization.jsonObject(with: Data(octets)) as? [String: Any])
+        change(&object)
+        return try JSONDecoder().decode(
+            Judgement.self, from: try JSONSerialization.data(withJSONObject: object))
+    }
+
+    @Test("a certificate that has ended since was good then: old evidence holds, whatever the clock says")
+    func old() async throws {
+        let root = try TestAuthority()
+        let end = Date.now + 2
+        let (judgement, certificates) = try await Self.judged(
+            try root.issue(["mx.test"], from: .now - 3_600, to: end), trusting: root)
+        #expect(judgement.verdict.outcome == .deliver)
+        try await judgement.review(certificates: certificates)
+        try await eventually("the certificate has ended") { Date.now > end + 1 }
+        try await judgement.review(certificates: certificates)
+        // The same record, dated after the end of the certificate, is no evidence of a delivery.
+        let late = try Self.altered(judgement) {
+            $0["madeAt"] = Int64(end.timeIntervalSince1970 * 1000) + 5_000
+        }
+        await #expect(throws: EvidenceError.self) { try await late.review(certificates: certificates) }
+    }
+
+    @Test("a refusal is evidence too: without STARTTLS, self-signed, wrongly named")
+    func refusals() async throws {
+        let root = try TestAuthority()
+        let rows: [(TestIdentity?, ReasonCode)] = [
+            (nil, .starttlsNotSupported),
+            (try TestAuthority.selfSigned(["mx.test"]), .certificateNotTrusted),
+            (try root.issue(["other.test"]), .certificateHostMismatch),
+        ]
+        for (identity, reason) in rows {
+            let (judgement, certificates) = try await Self.judged(identity, trusting: root)
+            #expect(judgement.verdict.outcome == .refuse)
+            #expect(judgement.verdict.reason == reason)
+            try await judgement.review(certificates: certificates)
+        }
+    }
+
+    @Test("what is missing, unknown or says otherwise is found")
+    func faults() async throws {
+        let root = try TestAuthority()
+        let (judgement, certificates) = try await Self.judged(try root.issue(["mx.test"]), trusting: root)
+        let stranger = try await Self.judged(try TestAuthority.selfSigned(["mx.test"]), trusting: root)
+        func code(_ judgement: Judgement, _ certificates: [String: [UInt8]]) async -> EvidenceError.Code? {
+            do {
+                try await judgement.review(certificates: certificates)
+                return nil
+            } catch { return error.code }
+        }
+        #expect(await code(judgement, certificates) == nil)
+        #expect(await code(judgement, [:]) == .incomplete)
+        #expect(await code(try Self.altered(judgement) { $0["format"] = 99 }, certificates) == .unreadable)
+        #expect(
+            await code(try Self.altered(judgement) { $0["address"] = "127.0.0.9" }, certificates)
+                == .contradicted)
+        // A chain that proves nothing under findings that say that it does.
+        let chain = try #require(stranger.judgement.connection?.chain)
+        let swapped = try Self.altered(judgement) { object in
+            var connection = object["connection"] as? [String: Any]
+            connection?["chain"] = chain
+            connection?["anchor"] = nil
+            object["connection"] = connection
+        }
+        #expect(await code(swapped, stranger.certificates) == .contradicted)
+        // A verdict that the findings do not bear.
+        let harsher = try Self.altered(judgement) { object in
+            var ruleset = object["ruleset"] as? [String: Any]
+            ruleset?["authentication"] = "dane"
+            object["ruleset"] = ruleset
+        }
+        #expect(await code(harsher, certificates) == .contradicted)
+    }
+}
