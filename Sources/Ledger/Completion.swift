@@ -63,8 +63,8 @@ public enum DeliveryStep: Sendable {
     case ends
     /// Again at `due`, for those still open.
     case retry(due: Date, possibleDuplicate: Bool, delayReported: Bool)
-    /// An operator must decide.
-    case hold
+    /// An operator must decide. `possibleDuplicate`: a final dot may have been sent, which whoever sends it again must say.
+    case hold(possibleDuplicate: Bool)
 }
 
 /// A delivery status notification and the batch keys it was sealed under.

@@ -211,7 +211,20 @@ extension WorkLedger {
                         .boolArray(plan.retries.map(\.delayReported)),
                     ]))
         }
-        if !plan.holds.isEmpty { statements.append(set("state = 'held', worker = NULL", plan.holds)) }
+        if !plan.holds.isEmpty {
+            statements.append(
+                PostgresStatement(
+                    """
+                    UPDATE ledger.delivery d SET state = 'held', worker = NULL,
+                        possible_duplicate = d.possible_duplicate OR a.doubt
+                    FROM unnest($1::uuid[], $2::int[], $3::bool[]) AS a (m, n, doubt)
+                    WHERE d.message_id = a.m AND d.no = a.n
+                    """,
+                    [
+                        .uuidArray(plan.holds.map(\.key.message)), .int4Array(plan.holds.map(\.key.number)),
+                        .boolArray(plan.holds.map(\.possibleDuplicate)),
+                    ]))
+        }
         if !plan.revoked.isEmpty {
             statements.append(set("state = 'ready', worker = NULL, fence = d.fence + 1", plan.revoked))
         }

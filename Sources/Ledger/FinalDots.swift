@@ -28,15 +28,15 @@ extension WorkLedger {
             ON CONFLICT (worker) DO UPDATE SET message_ids = excluded.message_ids, nos = excluded.nos,
                 fences = excluded.fences, registered_at = excluded.registered_at
         )
-        SELECT message_id, no, fence FROM held
+        SELECT message_id, no, fence, clock_timestamp() FROM held
         """
 
     /// Registers final dots about to be sent. Answers those that may be: claimed by this worker under that fence, with its lease
-    /// alive. `inFlight` are the ones registered before whose end is not committed yet (with their times of registration): the
-    /// row is written over whole.
+    /// alive, and when they were by the server's clock. `inFlight` are the ones registered before whose end is not committed yet, with
+    /// those times: the row is written over whole, and only one clock may say when a dot is in doubt.
     public func registerDots(
         worker: UUID, _ asked: [DeliveryReference], inFlight: [(reference: DeliveryReference, at: Date)]
-    ) async throws -> Set<DeliveryReference> {
+    ) async throws -> (granted: Set<DeliveryReference>, at: Date?) {
         let rows = try await committed([
             PostgresStatement(Self.lease, [.uuid(worker)]),
             PostgresStatement(
@@ -48,10 +48,10 @@ extension WorkLedger {
                     .timestampArray(inFlight.map(\.at)),
                 ]),
         ])
-        return Set(
-            try rows[1].map {
-                DeliveryReference(message: try $0.uuid(0), number: try $0.int4(1), fence: try $0.int8(2))
-            })
+        let granted = try rows[1].map {
+            DeliveryReference(message: try $0.uuid(0), number: try $0.int4(1), fence: try $0.int8(2))
+        }
+        return (Set(granted), try rows[1].first?.timestamp(3))
     }
 
     // MARK: Reclaim

@@ -7,7 +7,8 @@ extension SMTPServerMachine {
         do {
             command = try SMTPCommand.parse(line)
         } catch {
-            return refuse(error.reply)
+            // How many octets of content follow nobody can tell: they must not be read as commands.
+            return error == CommandError(.chunkSyntax) ? close(error.reply) : refuse(error.reply)
         }
         switch command {
         case .ehlo(let name): return greet(name, isExtended: true)

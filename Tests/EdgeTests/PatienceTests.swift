@@ -152,6 +152,29 @@ import Testing
         }
     }
 
+    @Test(
+        "A client that does not read its replies is not answered further, goes on where it was, and is not waited for forever"
+    )
+    func unreadReplies() async throws {
+        let fixture = try await EdgeFixture.make()
+        defer { fixture.remove() }
+        let edge = try await context(fixture)
+        try Self.run {
+            let client = try Conversation(edge)
+            _ = try client.heard()
+            client.channel.isWritable = false
+            try client.say(String(repeating: "NOOP\r\n", count: 1000))
+            #expect(try client.heard().isEmpty)
+            client.channel.isWritable = true
+            client.channel.pipeline.fireChannelWritabilityChanged()
+            #expect(try client.heard() == String(repeating: "250 2.0.0 OK\r\n", count: 1000))
+            client.channel.isWritable = false
+            try client.say("NOOP\r\n")
+            client.pass(.minutes(5))
+            try client.expectTimeout("unread replies")
+        }
+    }
+
     /// An embedded channel belongs to one thread: nothing in `body` waits for another.
     private static func run(_ body: () throws -> Void) throws { try body() }
 }

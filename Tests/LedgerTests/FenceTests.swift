@@ -48,7 +48,7 @@ import Testing
             Mail.completion(
                 first, step: .retry(due: Date(), possibleDuplicate: true, delayReported: true),
                 kind: .deferred),
-            Mail.completion(first, step: .hold, kind: .held),
+            Mail.completion(first, step: .hold(possibleDuplicate: false), kind: .held),
         ]
         for report in reports {
             #expect(try await shard.work.complete([report]) == [.stale(deliveredRecorded: false)])
@@ -77,12 +77,13 @@ import Testing
             Mail.completion(
                 claims[1], step: .retry(due: Date(), possibleDuplicate: false, delayReported: false),
                 kind: .deferred),
-            Mail.completion(claims[2], step: .hold, kind: .held),
+            Mail.completion(claims[2], step: .hold(possibleDuplicate: true), kind: .held),
         ]
         #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
         let ids = claims.map(\.reference.message)
         var before: [String] = []
         for id in ids { before.append(try await state(shard, id)) }
+        #expect(before[2] == "0 held 1 - 0 t | open | accepted held", "released, it is marked")
         // Again at once, and again when another worker has the retry.
         #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
         for (id, text) in zip(ids, before) { #expect(try await state(shard, id) == text) }
@@ -106,7 +107,8 @@ import Testing
         #expect(try await shard.work.complete([Mail.completion(first)]) == [.stale(deliveredRecorded: true)])
         let ended = "no delivery | delivered | accepted delivered shredded"
         #expect(try await state(shard, first.reference.message) == ended)
-        #expect(try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []).isEmpty)
+        #expect(
+            try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []).granted.isEmpty)
         #expect(
             try await shard.work.complete([Mail.completion(second, .bounced, kind: .bounced)])
                 == [.stale(deliveredRecorded: false)])
@@ -121,7 +123,7 @@ import Testing
         let shard = try await Shard.make()
         let (first, second, heir) = try await overtaken(shard)
         #expect(
-            try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []) == [
+            try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []).granted == [
                 second.reference
             ])
         #expect(try await shard.work.complete([Mail.completion(first)]) == [.stale(deliveredRecorded: true)])
@@ -156,7 +158,8 @@ import Testing
                     at: Date())
             ], shreddedEventID: Mail.id())
         #expect(try await shard.work.complete([part]) == [.stale(deliveredRecorded: true)])
-        #expect(try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []).isEmpty)
+        #expect(
+            try await shard.work.registerDots(worker: heir, [second.reference], inFlight: []).granted.isEmpty)
         let third = try #require(try await shard.work.claim(worker: heir, Self.all).first)
         #expect(third.recipients.map(\.number) == [1])
         await shard.close()
@@ -175,7 +178,7 @@ import Testing
         let worker = try await shard.newWorker()
         let claims = try await shard.work.claim(worker: worker, Self.all)
         let dot = try #require(claims.first { $0.reference.message == dotted.id }).reference
-        #expect(try await shard.work.registerDots(worker: worker, [dot], inFlight: []) == [dot])
+        #expect(try await shard.work.registerDots(worker: worker, [dot], inFlight: []).granted == [dot])
 
         // The lease holds: nothing is taken.
         #expect(try await shard.work.reclaim(finalDotTimeout: .zero) == (0, 0))
@@ -206,15 +209,21 @@ import Testing
         let older = claims.map {
             DeliveryReference(message: $0.message, number: $0.number, fence: $0.fence - 1)
         }
-        #expect(try await shard.work.registerDots(worker: other, claims, inFlight: []).isEmpty)
-        #expect(try await shard.work.registerDots(worker: worker, older, inFlight: []).isEmpty)
-        #expect(try await shard.work.registerDots(worker: worker, [claims[0]], inFlight: []) == [claims[0]])
+        #expect(try await shard.work.registerDots(worker: other, claims, inFlight: []).granted.isEmpty)
+        #expect(try await shard.work.registerDots(worker: worker, older, inFlight: []).granted.isEmpty)
+        #expect(
+            try await shard.work.registerDots(worker: worker, [claims[0]], inFlight: []).granted == [
+                claims[0]
+            ])
+        let first = try #require(
+            try await shard.work.registerDots(worker: worker, [claims[0]], inFlight: []).at)
         #expect(
             try await shard.work.registerDots(
-                worker: worker, [claims[1]], inFlight: [(reference: claims[0], at: Date())]) == [claims[1]])
+                worker: worker, [claims[1]], inFlight: [(reference: claims[0], at: first)]
+            ).granted == [claims[1]])
         #expect(try await shard.number("SELECT cardinality(message_ids) FROM ledger.dot_in_flight") == 2)
         try await shard.work.resign(worker: worker)
-        #expect(try await shard.work.registerDots(worker: worker, [claims[2]], inFlight: []).isEmpty)
+        #expect(try await shard.work.registerDots(worker: worker, [claims[2]], inFlight: []).granted.isEmpty)
         #expect(try await shard.work.reclaim(finalDotTimeout: .seconds(600)) == (1, 0))
         await shard.close()
     }
@@ -237,7 +246,7 @@ import Testing
             let offset = Int.random(in: -40...5, using: &random)
             async let dots = {
                 try await Task.sleep(for: .milliseconds(max(0, lease + offset)))
-                return try await shard.work.registerDots(worker: worker, [claim], inFlight: [])
+                return try await shard.work.registerDots(worker: worker, [claim], inFlight: []).granted
             }()
             async let sweep: Void = {
                 for _ in 0..<12 {
@@ -314,6 +323,7 @@ import Testing
             }
             if Int.random(in: 0..<5, using: &random) == 0 { try await Task.sleep(for: .milliseconds(200)) }
             let may = try await shard.work.registerDots(worker: worker, claims.map(\.reference), inFlight: [])
+                .granted
             sent.counts.withLock { for reference in may { $0[reference.message, default: 0] += 1 } }
             if Int.random(in: 0..<5, using: &random) == 0 { try await Task.sleep(for: .milliseconds(200)) }
             let results = try await shard.work.complete(

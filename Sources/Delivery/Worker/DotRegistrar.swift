@@ -123,9 +123,8 @@ final class DotRegistrar: Sendable {
             }
             return state.inFlight.map { (reference: $0.key, at: $0.value) }
         }
-        let at = Date()
         do {
-            let granted = try await ledger.registerDots(
+            let (granted, at) = try await ledger.registerDots(
                 worker: worker, asked.map(\.reference), inFlight: inFlight)
             state.withLock { state in
                 guard state.worker == worker else { return }

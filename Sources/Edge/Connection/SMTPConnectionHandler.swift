@@ -1,8 +1,8 @@
 // One client: carries out what the SMTP machine asks, on the connection's event loop, without a task of its own.
 //
 // Reading goes on by itself while what comes is used up at once (asking for each read costs two system calls), and stops as soon as
-// octets wait for an answer that is outstanding: so the memory of a connection is bounded by one read and the frames of its message that
-// are not committed yet.
+// octets wait for an answer that is outstanding, or replies for a client that does not read them: so the memory of a connection is
+// bounded by one read, the channel's high-water mark and the frames of its message that are not committed yet.
 
 import Foundation
 import Ledger
@@ -98,6 +98,11 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         context.fireChannelReadComplete()
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { turn() }
+        context.fireChannelWritabilityChanged()
+    }
+
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let completed = event as? TLSHandshakeCompleted {
             tlsDescription = "\(completed.evidence.version) \(completed.evidence.cipherSuite)"
@@ -154,6 +159,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         isTurning = true
         defer { isTurning = false }
         while !isOutstanding, !isClosing {
+            guard repliesGoOut() else { return }
             switch machine.next() {
             case .needInput:
                 context?.flush()
@@ -177,6 +183,19 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
             }
         }
         context?.flush()
+    }
+
+    /// Whether the client takes its replies. One that does not is not read either, and has as long to begin as for a command: else
+    /// a stream of EHLO from anybody would fill the memory with answers.
+    private func repliesGoOut() -> Bool {
+        guard let context else { return false }
+        if context.channel.isWritable { return true }
+        context.flush()
+        if context.channel.isWritable { return true }
+        pause(context, true)
+        deadline = context.eventLoop.now + edge.patience.command
+        watch(context)
+        return false
     }
 
     /// The client's turn.

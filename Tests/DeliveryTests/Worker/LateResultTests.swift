@@ -63,7 +63,7 @@ import Testing
         let second = try await claimOne(ledger, new)
         #expect(second.reference.fence > first.reference.fence)
         #expect(try await ledger.complete([delivered(first)]) == [.stale(deliveredRecorded: true)])
-        #expect(try await ledger.registerDots(worker: new, [second.reference], inFlight: []).isEmpty)
+        #expect(try await ledger.registerDots(worker: new, [second.reference], inFlight: []).granted.isEmpty)
         #expect(try await lab.count("SELECT count(*) FROM ledger.delivery") == 0)
         #expect(try await lab.events().filter { $0.kind == "delivered" }.count == 1)
     }
