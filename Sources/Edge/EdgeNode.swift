@@ -55,7 +55,8 @@ public struct EdgeNode: Sendable {
         // One shard takes a message wholly; with several, each gets a committer and a sealer of its own.
         let shard = databases.shards[0]
         let pool = Self.pool(shard.dsn, context, limit: 4)
-        let ledger = IntakeLedger(shard: shard.name, pool: pool)
+        // Whoever waits for a commit that hangs hears so when the settle time is over, and not when the connection gives up.
+        let ledger = IntakeLedger(shard: shard.name, pool: pool, commitLimit: settings.settle)
         let ready = ReadyNotifier(ledger: ledger, logger: logger)
         var limits = GroupCommit<IntakeTicket>.Limits()
         limits.batchBytes = settings.batchBytes.bytes

@@ -26,12 +26,19 @@ public struct IntakeLedger: Sendable {
     public let shard: String
     let pool: PostgresPool
     let demandsQuorum: Bool
+    let commitLimit: Duration
 
-    /// - Parameter demandsQuorum: several regions: a commit with no synchronous standby named is not durable.
-    public init(shard: String, pool: PostgresPool, demandsQuorum: Bool = false) {
+    /// - Parameters:
+    ///   - demandsQuorum: several regions: a commit with no synchronous standby named is not durable.
+    ///   - commitLimit: how long one commit, or one question about one, may take; then it is cancelled, and its outcome is what the server
+    ///     makes of that.
+    public init(
+        shard: String, pool: PostgresPool, demandsQuorum: Bool = false, commitLimit: Duration = .seconds(60)
+    ) {
         self.shard = shard
         self.pool = pool
         self.demandsQuorum = demandsQuorum
+        self.commitLimit = commitLimit
     }
 
     /// Commits all of a batch, or nothing.
@@ -40,7 +47,7 @@ public struct IntakeLedger: Sendable {
         let steps = IntakeScript.steps(for: batch)
         do {
             let result = try await pool.withConnection { connection in
-                try await connection.perform { session in try session.script(steps) }
+                try await connection.perform(deadline: commitLimit) { session in try session.script(steps) }
             }
             return outcome(of: result)
         } catch let error as PostgresError {
@@ -93,7 +100,7 @@ public struct IntakeLedger: Sendable {
             // A transaction that writes something, so that its commit waits for the quorum.
             let steps = IntakeScript.steps(for: missing, marker: true)
             let result = try await pool.withConnection { connection in
-                try await connection.perform { session in try session.script(steps) }
+                try await connection.perform(deadline: commitLimit) { session in try session.script(steps) }
             }
             return outcome(of: result)
         } catch let error as PostgresError {
@@ -142,7 +149,7 @@ public struct IntakeLedger: Sendable {
 
     private func call(_ sql: String, _ parameters: [PostgresValue]) async throws -> Set<UUID> {
         try await pool.withConnection { connection in
-            try await connection.perform { session in
+            try await connection.perform(deadline: commitLimit) { session in
                 Set(try session.query(sql, parameters).map { try $0.uuid(0) })
             }
         }

@@ -60,7 +60,7 @@ extension IntakeLedger {
         _ body: @escaping @Sendable (PostgresSession) throws -> (T, isReliedOn: Bool)
     ) async throws -> T {
         try await pool.withConnection { connection in
-            try await connection.perform { session in
+            try await connection.perform(deadline: commitLimit) { session in
                 let ((result, standbys), outcome) = try session.transaction { session in
                     let result = try body(session)
                     return (result, try session.query(IntakeScript.standbyNames).first?.text(0) ?? "")

@@ -26,6 +26,25 @@ import Testing
         try await edge.stop()
     }
 
+    @Test(
+        "Law 9: a commit that hangs is given up when edge.settle is over: 451, and what comes later is taken")
+    func hangingCommit() async throws {
+        let fixture = try await EdgeFixture.make()
+        defer { fixture.remove() }
+        let edge = try await fixture.start(["edge.settle=2s"])
+        let client = try await edge.client()
+        let owner = try await fixture.connection()
+        try await owner.perform { session in
+            try session.execute("BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE")
+        }
+        #expect(try await client.mail(EdgeTests.lines(1000, seed: 1)).hasPrefix("451 4.3.0"))
+        try await owner.perform { session in try session.execute("ROLLBACK") }
+        _ = try queuedID(try await client.mail(EdgeTests.lines(1000, seed: 2)))
+        #expect(try await fixture.count("SELECT count(*) FROM ledger.message") == 1)
+        await owner.close()
+        try await edge.stop()
+    }
+
     @Test("Law 1: PostgreSQL is killed under load: what got 250 is there, and repeats make no double")
     func killed() async throws {
         let fixture = try await EdgeFixture.make(ownServer: true)
