@@ -89,7 +89,7 @@ let package = Package(
                 .embedInCode("0001_roles.sql"), .embedInCode("0002_control.sql"),
                 .embedInCode("0003_ledger.sql"),
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
-                .embedInCode("0006_evidence.sql"),
+                .embedInCode("0006_evidence.sql"), .embedInCode("0007_policy_cache.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",
@@ -101,7 +101,8 @@ let package = Package(
 
         // Judgement of a recipient host.
         .target(
-            name: "SmartTLS", dependencies: nio + ["TLS", "Settings", "SMTP", "DNS", "Policy", crypto],
+            name: "SmartTLS",
+            dependencies: nio + ["TLS", "Settings", "SMTP", "DNS", "HTTPClient", "Policy", crypto],
             swiftSettings: strict),
 
         // Roles.

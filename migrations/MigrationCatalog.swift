@@ -26,5 +26,6 @@ public enum MigrationCatalog {
         Migration(4, "intake", PackageResources._004_intake_sql),
         Migration(5, "work", PackageResources._005_work_sql),
         Migration(6, "evidence", PackageResources._006_evidence_sql),
+        Migration(7, "policy_cache", PackageResources._007_policy_cache_sql),
     ]
 }

@@ -14,6 +14,8 @@ public struct MaintenanceReport: Sendable {
     public let uploadsSwept: Int
     /// Replay tags forgotten.
     public let tagsForgotten: Int
+    /// MTA-STS policies forgotten, whose time is long over.
+    public let policiesForgotten: Int
     /// Judgements forgotten, whose events are gone.
     public let judgementsForgotten: Int
 }
@@ -54,6 +56,7 @@ public struct Maintenance: Sendable {
                         "SELECT ledger.sweep_uploads(make_interval(secs => $1), 1000)",
                         [.double(Double(uploadIdle.components.seconds))]),
                     tagsForgotten: try count("SELECT ledger.forget_old_tags(10000)"),
+                    policiesForgotten: try count("SELECT ledger.forget_policies(10000)"),
                     judgementsForgotten: try count(
                         "SELECT ledger.forget_judgements((now() AT TIME ZONE 'UTC')::date - $1, 10000)",
                         [.int4(retentionDays)]))

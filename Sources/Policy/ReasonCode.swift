@@ -34,6 +34,20 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     /// DANE is demanded and not there.
     public static let daneRequired = ReasonCode("dane-required")
 
+    /// The MTA-STS policy that the domain publishes cannot be fetched.
+    public static let stsPolicyFetchError = ReasonCode("sts-policy-fetch-error")
+    /// What the domain serves as its MTA-STS policy is none.
+    public static let stsPolicyInvalid = ReasonCode("sts-policy-invalid")
+    /// The host of the MTA-STS policy has no valid certificate.
+    public static let stsWebPKIInvalid = ReasonCode("sts-webpki-invalid")
+
+    // MTA-STS, where RFC 8460 has no name.
+
+    /// The MTA-STS policy of the domain does not name the host.
+    public static let stsMXMismatch = ReasonCode("sts-mx-mismatch")
+    /// It is not known whether the domain has an MTA-STS policy.
+    public static let stsLookupFailed = ReasonCode("sts-lookup-failed")
+
     // TLS.
 
     /// The certificate is not valid yet.
@@ -55,6 +69,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
 
     /// Delivered over TLS to a host that its TLSA records in DNSSEC prove.
     public static let daneAuthenticated = ReasonCode("dane-authenticated")
+    /// Delivered over TLS to a host that the domain's MTA-STS policy names and a trusted certificate proves.
+    public static let stsAuthenticated = ReasonCode("sts-authenticated")
     /// Delivered over TLS to a host whose name a trusted certificate proves.
     public static let tlsAuthenticated = ReasonCode("tls-authenticated")
     /// Delivered over TLS to a host that proved no name.

@@ -66,6 +66,31 @@ extension ReasonCode {
             "This message requires the recipient's mail server to be protected by DANE and DNSSEC, and that was not established."
         ),
         (
+            .stsPolicyFetchError,
+            "Het beveiligingsbeleid (MTA-STS) dat het domein van de ontvanger aankondigt, kon niet worden opgehaald.",
+            "The security policy (MTA-STS) that the recipient's domain announces could not be fetched."
+        ),
+        (
+            .stsPolicyInvalid,
+            "Wat het domein van de ontvanger als beveiligingsbeleid (MTA-STS) publiceert, is niet geldig.",
+            "What the recipient's domain publishes as its security policy (MTA-STS) is not valid."
+        ),
+        (
+            .stsWebPKIInvalid,
+            "De webserver met het beveiligingsbeleid (MTA-STS) van de ontvanger heeft geen geldig certificaat.",
+            "The web server with the recipient's security policy (MTA-STS) has no valid certificate."
+        ),
+        (
+            .stsMXMismatch,
+            "Het beveiligingsbeleid (MTA-STS) van de ontvanger noemt deze mailserver niet; daarom is er niets heen gestuurd.",
+            "The recipient's security policy (MTA-STS) does not name this mail server; therefore nothing was sent to it."
+        ),
+        (
+            .stsLookupFailed,
+            "Het is niet bekend of de ontvanger een beveiligingsbeleid (MTA-STS) heeft; daarom is er nog niets verstuurd.",
+            "It is not known whether the recipient has a security policy (MTA-STS); therefore nothing was sent yet."
+        ),
+        (
             .certificateNotYetValid,
             "Het certificaat van de mailserver van de ontvanger is nog niet geldig.",
             "The certificate of the recipient's mail server is not valid yet."
@@ -104,6 +129,11 @@ extension ReasonCode {
             .daneAuthenticated,
             "Het bericht is versleuteld afgeleverd bij een mailserver die met DANE en DNSSEC bewezen de juiste is.",
             "The message was delivered encrypted to a mail server that DANE and DNSSEC prove to be the right one."
+        ),
+        (
+            .stsAuthenticated,
+            "Het bericht is versleuteld afgeleverd bij een mailserver die het beleid (MTA-STS) van de ontvanger noemt, met een vertrouwd certificaat.",
+            "The message was delivered encrypted to a mail server that the recipient's policy (MTA-STS) names, with a trusted certificate."
         ),
         (
             .tlsAuthenticated,

@@ -61,25 +61,18 @@ struct IPAddressBytes: Sendable, Hashable {
     }
 }
 
-/// A network in CIDR form whose clients belong to a tenant: `10.1.0.0/16=demo`.
-public struct TenantNetwork: Sendable, Hashable, CustomStringConvertible {
+/// A network in CIDR form: `10.1.0.0/16`.
+public struct NetworkBlock: Sendable, Hashable, CustomStringConvertible {
     /// The address of the network, as written.
     public var address: String
     /// Bits of the prefix: 0 … 32 or 0 … 128.
     public var prefixLength: Int
-    /// The tenant's name.
-    public var tenant: String
     private var bytes: [UInt8]
 
-    /// Reads `cidr=tenant`; an address without a length is one host. Host bits behind the prefix must be zero.
+    /// Reads `address/length`; an address without a length is one host. Host bits behind the prefix must be zero.
     public init?(_ text: String) {
-        guard let equals = text.lastIndex(of: "=") else { return nil }
-        let cidr = trimmed(text[..<equals]).split(separator: "/", omittingEmptySubsequences: false)
-        let tenant = trimmed(text[text.index(after: equals)...])
-        guard !tenant.isEmpty, (1...2).contains(cidr.count), let parsed = IPAddressBytes(String(cidr[0]))
-        else {
-            return nil
-        }
+        let cidr = trimmed(text).split(separator: "/", omittingEmptySubsequences: false)
+        guard (1...2).contains(cidr.count), let parsed = IPAddressBytes(String(cidr[0])) else { return nil }
         let most = parsed.bytes.count * 8
         guard let length = cidr.count == 2 ? Int(cidr[1]) : most, (0...most).contains(length) else {
             return nil
@@ -88,7 +81,6 @@ public struct TenantNetwork: Sendable, Hashable, CustomStringConvertible {
         where byte & Self.hostBits(ofByte: i, prefix: length) != 0 { return nil }
         self.address = String(cidr[0])
         self.prefixLength = length
-        self.tenant = tenant
         self.bytes = parsed.bytes
     }
 
@@ -108,8 +100,36 @@ public struct TenantNetwork: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// `address/length`
+    public var description: String { "\(address)/\(prefixLength)" }
+}
+
+/// A network whose clients belong to a tenant: `10.1.0.0/16=demo`.
+public struct TenantNetwork: Sendable, Hashable, CustomStringConvertible {
+    /// The network.
+    public var network: NetworkBlock
+    /// The tenant's name.
+    public var tenant: String
+
+    /// Reads `cidr=tenant`.
+    public init?(_ text: String) {
+        guard let equals = text.lastIndex(of: "="), let network = NetworkBlock(String(text[..<equals])) else {
+            return nil
+        }
+        let tenant = trimmed(text[text.index(after: equals)...])
+        guard !tenant.isEmpty else { return nil }
+        self.network = network
+        self.tenant = tenant
+    }
+
+    /// Bits of the network's prefix: 0 … 32 or 0 … 128.
+    public var prefixLength: Int { network.prefixLength }
+
+    /// Whether `address` (text of an IPv4 or IPv6 address, also IPv4 mapped into IPv6) lies in the network.
+    public func contains(_ address: String) -> Bool { network.contains(address) }
+
     /// `cidr=tenant`
-    public var description: String { "\(address)/\(prefixLength)=\(tenant)" }
+    public var description: String { "\(network)=\(tenant)" }
 }
 
 /// A static route: mail for `domain` goes to `target` instead of to its MX.

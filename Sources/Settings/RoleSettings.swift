@@ -250,6 +250,23 @@ public struct KeySettings: Sendable {
     }
 }
 
+/// How MTA-STS policies are fetched.
+public struct PolicySettings: Sendable {
+    /// PEM file of trusted roots; nil for the system's.
+    public var trustRoots: String?
+    /// Networks outside of the public Internet in which policy hosts may be.
+    public var allowedNetworks: [NetworkBlock]
+    /// Port of policy hosts.
+    public var port: Int
+
+    /// Reads the keys `policy.…`.
+    public init(_ s: Settings) {
+        trustRoots = s[Keys.policyTrustRoots]
+        allowedNetworks = s[Keys.policyAllowedNetworks]
+        port = s[Keys.policyPort]
+    }
+}
+
 /// How an operator's commands reach the API.
 public struct ClientSettings: Sendable {
     /// `https://host:port`

@@ -112,6 +112,18 @@ public enum Keys {
         "dns.trust_anchor", .trustAnchor, "root",
         "DNSSEC trust anchor: `root`, `none` (every answer is insecure) or a file.")
 
+    // MARK: policy
+    static let policyTrustRoots = SettingKey(
+        "policy.trust_roots", optional: .path,
+        "PEM file of trusted roots for hosts of MTA-STS policies; without it those of the system.")
+    static let policyAllowedNetworks = SettingKey(
+        "policy.allowed_networks",
+        .list(of: .readable("cidr", example: "10.1.0.0/16") { NetworkBlock($0) }), "",
+        "Networks outside of the public Internet in which hosts of MTA-STS policies may be, such as a lab's.")
+    static let policyPort = SettingKey(
+        "policy.port", .int(1...65_535), "443",
+        "Port of hosts of MTA-STS policies; another one only in a lab.")
+
     // MARK: api
     static let apiListen = SettingKey(
         "api.listen", .list(of: .hostPort), "127.0.0.1:8443", "Where the HTTPS API is served.")
@@ -169,6 +181,7 @@ public enum Keys {
         .init(deliveryRoutes), .init(deliverySourceAddress), .init(deliveryFinalDotTimeout),
         .init(deliveryInDoubt), .init(deliveryHostName),
         .init(dnsForwarders), .init(dnsTrustAnchor),
+        .init(policyTrustRoots), .init(policyAllowedNetworks), .init(policyPort),
         .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),
         .init(apiRatePerSecond), .init(apiStatementTimeout),
         .init(metricsListen),

@@ -95,6 +95,31 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     /// The TLSA records, or their absence, are wrongly signed.
     case tlsaBogus = "tlsa-bogus"
 
+    // MTA-STS (RFC 8461).
+
+    /// A policy in mode `enforce` is in force for the recipient domain.
+    case stsEnforce = "sts-enforce"
+    /// A policy in mode `testing` is: it is reported and demands nothing.
+    case stsTesting = "sts-testing"
+    /// The recipient domain publishes no policy, or one of mode `none`.
+    case stsAbsent = "sts-absent"
+    /// An operator's static route stands in for the MX records that a policy would be about.
+    case stsBypassed = "sts-bypassed"
+    /// The policy does not name this host.
+    case stsMXMismatch = "sts-mx-mismatch"
+    /// The policy in force names this host, whose name unsigned DNS gave.
+    case nameProvenBySTS = "name-proven-by-sts"
+    /// A policy is published, none is held, and it could not be fetched.
+    case stsPolicyFetchError = "sts-policy-fetch-error"
+    /// The same, and what was fetched is no policy.
+    case stsPolicyInvalid = "sts-policy-invalid"
+    /// The same, for the certificate of the policy host.
+    case stsWebPKIInvalid = "sts-webpki-invalid"
+    /// Nobody knows whether there is a policy.
+    case stsLookupFailed = "sts-lookup-failed"
+    /// The answer for the policy's record is wrongly signed, and no policy is held.
+    case stsBogus = "sts-bogus"
+
     /// The order of this list, which is the order of a report.
     public static func < (left: Finding, right: Finding) -> Bool { left.rank < right.rank }
 
@@ -103,6 +128,11 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     /// The ways not to satisfy usable TLSA records.
     static let daneFaults: [Finding] = [
         .daneMismatch, .daneChainInvalid, .daneExpired, .daneNameMismatch,
+    ]
+
+    /// Ways to know that no policy demands anything.
+    static let stsUndemanding: Set<Finding> = [
+        .stsAbsent, .stsBypassed, .stsTesting, .stsPolicyFetchError, .stsPolicyInvalid, .stsWebPKIInvalid,
     ]
 
     /// The faults of a chain, gravest first: the first that is found names the reason.

@@ -49,6 +49,8 @@ public struct EvidenceSummary: Sendable, Hashable, Codable {
     public var tlsaBaseDomain: String?
     /// The record that matched, in presentation form: `3 1 1 …`.
     public var tlsaRecord: String?
+    /// The id of the MTA-STS policy in force for the recipient domain.
+    public var stsPolicy: String?
     /// Why there is no TLS, what is wrong with the chain or which lookup failed, in the library's words.
     public var detail: String?
 
@@ -78,8 +80,11 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ///   - host: the reference identity, looked for in the leaf (subject alternative names only).
     ///   - name: how that identity became known.
     ///   - tlsa: the TLSA records of the host; the handshake held it against them, where there are any.
-    public init(evidence peer: PeerEvidence, host: String, name: NameProvenance, tlsa: TLSAStatus) {
-        var findings = HostFindings.facts(name, tlsa)
+    ///   - sts: what MTA-STS says of the recipient domain.
+    public init(
+        evidence peer: PeerEvidence, host: String, name: NameProvenance, tlsa: TLSAStatus, sts: MTASTSStatus
+    ) {
+        var findings = HostFindings.facts(host, name, tlsa, sts)
         switch peer.version {
         case .tls10: findings.insert(.tls10)
         case .tls11: findings.insert(.tls11)
@@ -90,6 +95,7 @@ public struct HostFindings: Sendable, Hashable, Codable {
         let matches = peer.serverName == host ? peer.nameMatched ?? false : peer.leafMatches(name: host)
         findings.insert(matches ? .nameMatches : .nameMismatch)
         var summary = EvidenceSummary(host: host)
+        summary.stsPolicy = sts.policyID
         switch peer.verification {
         case .valid: findings.insert(.chainTrusted)
         case .notPresented: findings.insert(.noCertificate)
@@ -126,9 +132,13 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ///   - host: the name of the host.
     ///   - name: how that name became known.
     ///   - tlsa: the TLSA records of the host.
-    public init(absence: TLSAbsence, host: String, name: NameProvenance, tlsa: TLSAStatus) {
+    ///   - sts: what MTA-STS says of the recipient domain.
+    public init(
+        absence: TLSAbsence, host: String, name: NameProvenance, tlsa: TLSAStatus, sts: MTASTSStatus
+    ) {
         var summary = EvidenceSummary(host: host)
-        var findings = HostFindings.facts(name, tlsa)
+        var findings = HostFindings.facts(host, name, tlsa, sts)
+        summary.stsPolicy = sts.policyID
         if case .published(let reference) = tlsa { summary.tlsaBaseDomain = reference.baseDomain }
         switch absence {
         case .notOffered: findings.insert(.starttlsNotOffered)
@@ -141,28 +151,37 @@ public struct HostFindings: Sendable, Hashable, Codable {
         self.init(findings, evidence: summary)
     }
 
-    /// Reads a failure to look up TLSA records: no connection was made.
+    /// Reads what is known before any connection; where that decides, none is made.
     ///
     /// - Parameters:
-    ///   - failure: what the lookup ended in.
     ///   - host: the name of the host.
     ///   - name: how that name became known.
-    public init(unknown failure: DNSFailure, host: String, name: NameProvenance) {
+    ///   - tlsa: the TLSA records of the host.
+    ///   - sts: what MTA-STS says of the recipient domain.
+    public init(unconnected host: String, name: NameProvenance, tlsa: TLSAStatus, sts: MTASTSStatus) {
         var summary = EvidenceSummary(host: host)
-        summary.detail = failure.description
-        self.init(HostFindings.facts(name, .unknown(failure)), evidence: summary)
+        summary.stsPolicy = sts.policyID
+        if case .unknown(let failure) = tlsa {
+            summary.detail = failure.description
+        } else {
+            summary.detail = sts.complaint(about: host)
+        }
+        self.init(HostFindings.facts(host, name, tlsa, sts), evidence: summary)
     }
 
     /// What is known before any connection.
-    private static func facts(_ name: NameProvenance, _ tlsa: TLSAStatus) -> Set<Finding> {
-        let provenance: Finding = name == .proven ? .nameProven : .nameUnproven
+    private static func facts(
+        _ host: String, _ name: NameProvenance, _ tlsa: TLSAStatus, _ sts: MTASTSStatus
+    ) -> Set<Finding> {
+        var facts = sts.findings(on: host, name)
+        facts.insert(name == .proven ? .nameProven : .nameUnproven)
         switch tlsa {
-        case .published: return [provenance, .tlsaPublished]
-        case .absent: return [provenance, .daneAbsent]
-        case .insecure: return [provenance, .daneInsecure]
-        case .unknown(let failure):
-            return [provenance, failure.code == .bogus ? .tlsaBogus : .tlsaLookupFailed]
+        case .published: facts.insert(.tlsaPublished)
+        case .absent: facts.insert(.daneAbsent)
+        case .insecure: facts.insert(.daneInsecure)
+        case .unknown(let failure): facts.insert(failure.code == .bogus ? .tlsaBogus : .tlsaLookupFailed)
         }
+        return facts
     }
 
     /// Which way usable records were not satisfied. Faults of a chain count by themselves only where its anchor matched.

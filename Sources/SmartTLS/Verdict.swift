@@ -12,6 +12,10 @@
 //   certificate of another authority saves nothing.
 // - Where a record matches, chain, dates and name by trusted roots are beside the point (RFC 7671 §5.1, §5.2).
 // - Where it is not known whether there are TLSA records, nothing is sent, not even in clear under `opportunistic`.
+// - MTA-STS has a say only where TLSA records have none (RFC 8461 §2): where there are provably none, and where none of
+//   those that are there can be used, which proves nothing either. A ruleset that demands DANE does not ask it.
+// - A host that fails an enforced policy defers (RFC 8461 §5: delay), unless it falls short of the ruleset's own demands too,
+//   which refuse as ever. A host that the policy does not name is not known to be the domain's, so nothing that it shows counts.
 import Policy
 
 /// What SmartTLS concludes about one host, or about all hosts of a domain together.
@@ -50,17 +54,14 @@ public struct Verdict: Sendable, Hashable, Codable {
     /// Judges the findings on one host.
     public static func judge(_ ruleset: Ruleset, _ host: HostFindings) -> Verdict {
         let findings = Set(host.findings)
-        if findings.contains(.tlsaBogus) { return put(off: ruleset, .dnssecInvalid) }
-        if findings.contains(.tlsaLookupFailed) { return put(off: ruleset, .dnsFailure) }
+        if let foregone = foregone(ruleset, host) { return foregone }
         let mustMatch = findings.contains(.tlsaPublished)
-        guard mustMatch || !findings.isDisjoint(with: [.daneAbsent, .daneInsecure]) else {
-            // Nothing follows from nothing: there may be records.
-            return put(off: ruleset, .validationFailure)
-        }
+        let isEnforced = findings.contains(.stsEnforce) && ruleset.asksMTASTS
         if findings.contains(.starttlsNotOffered) {
             if mustMatch { return put(off: ruleset, .starttlsNotSupported) }
-            guard ruleset.demandsTLS else { return Verdict(.deliver, .cleartextAllowed, [], ruleset) }
-            return refuse(ruleset, [.starttlsNotSupported])
+            guard !ruleset.demandsTLS else { return refuse(ruleset, [.starttlsNotSupported]) }
+            if isEnforced { return put(off: ruleset, .starttlsNotSupported) }
+            return Verdict(.deliver, .cleartextAllowed, [], ruleset)
         }
         if findings.contains(.noCommonVersion), ruleset.demandsTLS {
             if mustMatch { return put(off: ruleset, .tlsVersionTooLow) }
@@ -82,12 +83,32 @@ public struct Verdict: Sendable, Hashable, Codable {
             guard isProven || findings.contains(.daneUnusable) else {
                 return put(off: ruleset, .validationFailure)
             }
+            if !isProven, let reason = objection(ruleset, findings) { return put(off: ruleset, reason) }
         }
         let shortcomings = shortcomings(ruleset, findings, version: version, isProven: isProven)
         guard shortcomings.isEmpty else { return refuse(ruleset, shortcomings) }
         if isProven { return Verdict(.deliver, .daneAuthenticated, [], ruleset) }
+        if isEnforced {
+            let lacking = lackingForPolicy(findings, version: version)
+            return lacking.isEmpty
+                ? Verdict(.deliver, .stsAuthenticated, [], ruleset)
+                : Verdict(.defer, lacking[0], lacking, ruleset)
+        }
         let isAuthenticated = findings.isSuperset(of: [.chainTrusted, .nameMatches])
         return Verdict(.deliver, isAuthenticated ? .tlsAuthenticated : .tlsUnauthenticated, [], ruleset)
+    }
+
+    /// The verdict that is certain before any connection is made, whatever it would show; nil: none is.
+    public static func foregone(_ ruleset: Ruleset, _ host: HostFindings) -> Verdict? {
+        let findings = Set(host.findings)
+        if findings.contains(.tlsaBogus) { return put(off: ruleset, .dnssecInvalid) }
+        if findings.contains(.tlsaLookupFailed) { return put(off: ruleset, .dnsFailure) }
+        if findings.contains(.tlsaPublished) { return nil }
+        guard !findings.isDisjoint(with: [.daneAbsent, .daneInsecure]) else {
+            // Nothing follows from nothing: there may be records.
+            return put(off: ruleset, .validationFailure)
+        }
+        return objection(ruleset, findings).map { put(off: ruleset, $0) }
     }
 
     /// The verdict on a message whose ruleset this node does not know: it waits, and is not judged by another.
@@ -114,6 +135,34 @@ public struct Verdict: Sendable, Hashable, Codable {
         Verdict(.defer, reason, [reason], ruleset)
     }
 
+    /// What MTA-STS has against the host, whatever a connection shows; nil: nothing.
+    private static func objection(_ ruleset: Ruleset, _ findings: Set<Finding>) -> ReasonCode? {
+        guard ruleset.asksMTASTS else { return nil }
+        if findings.contains(.stsBogus) { return .dnssecInvalid }
+        if findings.contains(.stsLookupFailed) { return .stsLookupFailed }
+        if findings.contains(.stsEnforce) {
+            return findings.contains(.stsMXMismatch) ? .stsMXMismatch : nil
+        }
+        // Whoever did not look knows of no policy and of no absence.
+        return findings.isDisjoint(with: Finding.stsUndemanding) ? .validationFailure : nil
+    }
+
+    /// What a connection lacks for an enforced policy (RFC 8461 §4.2), the gravest first.
+    private static func lackingForPolicy(_ findings: Set<Finding>, version: Int) -> [ReasonCode] {
+        (version < ProtocolFloor.tls12.rank ? [.tlsVersionTooLow] : []) + unauthenticated(findings)
+    }
+
+    /// Why a certificate proves nothing of the host's name, the gravest first.
+    private static func unauthenticated(_ findings: Set<Finding>) -> [ReasonCode] {
+        var reasons: [ReasonCode] = []
+        if !findings.contains(.chainTrusted) {
+            let faults = Finding.chainFaults.filter(findings.contains).map(\.reason)
+            reasons += faults.isEmpty ? [.validationFailure] : faults
+        }
+        if !findings.contains(.nameMatches) { reasons.append(.certificateHostMismatch) }
+        return reasons
+    }
+
     /// - isProven: a TLSA record matches.
     private static func shortcomings(
         _ ruleset: Ruleset, _ findings: Set<Finding>, version: Int, isProven: Bool
@@ -127,20 +176,19 @@ public struct Verdict: Sendable, Hashable, Codable {
         case .none: break
         case .dane where isProven, .pkixName where isProven: break
         case .dane: reasons.append(findings.contains(.daneUnusable) ? .tlsaInvalid : .daneRequired)
-        case .pkixName:
-            if !findings.contains(.chainTrusted) {
-                let faults = Finding.chainFaults.filter(findings.contains).map(\.reason)
-                reasons += faults.isEmpty ? [.validationFailure] : faults
-            }
-            if !findings.contains(.nameMatches) { reasons.append(.certificateHostMismatch) }
+        case .pkixName: reasons += unauthenticated(findings)
         }
-        if !ruleset.acceptsUnprovenName, !findings.contains(.nameProven) { reasons.append(.nameUnproven) }
+        let proofs: Set<Finding> = ruleset.asksMTASTS ? [.nameProven, .nameProvenBySTS] : [.nameProven]
+        if !ruleset.acceptsUnprovenName, findings.isDisjoint(with: proofs) { reasons.append(.nameUnproven) }
         var seen: Set<ReasonCode> = []
         return reasons.filter { seen.insert($0).inserted }
     }
 }
 
 extension Ruleset {
+    /// Whether MTA-STS can add anything: where DANE is demanded it proves nothing.
+    fileprivate var asksMTASTS: Bool { authentication != .dane }
+
     /// Whether cleartext can never satisfy it.
     fileprivate var demandsTLS: Bool {
         requiresTLS || minimumVersion != nil || requiresForwardSecrecy || authentication != .none

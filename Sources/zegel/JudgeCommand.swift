@@ -19,7 +19,8 @@ struct JudgeCommand: AsyncParsableCommand {
             Looks up the domain's hosts, connects to each of their addresses up to the TLS handshake, and says what was \
             found, what that comes to under each ruleset, and what the domain's operator should do. Nothing is sent. \
             Needs no cluster and no database: dns.forwarders, dns.trust_anchor, delivery.port, delivery.trust_roots, \
-            delivery.routes and delivery.hostname are what it reads of the configuration.
+            delivery.routes, delivery.hostname and policy.… are what it reads of the configuration. MTA-STS policies that \
+            workers hold from earlier it does not know.
 
             The exit status is 0 when a report was made, whatever it says; 64 when a domain is none.
 
@@ -95,12 +96,21 @@ struct JudgeCommand: AsyncParsableCommand {
         } else {
             trust = .system
         }
+        let fetcher: MTASTSFetcher
+        do {
+            fetcher = try MTASTSFetcher(
+                PolicySettings(settings), resolver: resolver, group: MultiThreadedEventLoopGroup.singleton)
+        } catch {
+            throw ClusterError(.configuration, "policy.trust_roots: \(error)")
+        }
+        let policies = MTASTSPolicies(
+            resolver: resolver, store: NoEarlierPolicies(), fetcher: fetcher, observe: { _ in })
         // A person waits: shorter than a delivery's patience.
         let timeouts = SessionTimeouts(
             connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30), handshake: .seconds(30))
         return DomainJudge(
             router: Router(
-                resolver: resolver, staticRoutes: delivery.routes, port: delivery.port,
+                resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies,
                 ownName: delivery.hostName),
             examiner: HostExaminer(
                 group: MultiThreadedEventLoopGroup.singleton,
@@ -171,4 +181,10 @@ struct JudgeCommand: AsyncParsableCommand {
             }
         }
     }
+}
+
+/// A report is made of what a domain shows now.
+private struct NoEarlierPolicies: MTASTSStore {
+    func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
+    func keep(_ policy: StoredMTASTSPolicy) async {}
 }

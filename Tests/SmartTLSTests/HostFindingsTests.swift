@@ -20,13 +20,14 @@ import Testing
     }
 
     private func read(_ evidence: PeerEvidence) -> HostFindings {
-        HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: .absent)
+        HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: .absent, sts: .absent)
     }
 
     @Test func `a good handshake`() {
         #expect(
             read(evidence()).findings == [
                 .tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven, .daneAbsent,
+                .stsAbsent,
             ])
     }
 
@@ -86,8 +87,9 @@ import Testing
         (.noCommonVersion, .noCommonVersion), (.handshakeFailed("alert"), .handshakeFailed),
     ])
     func `each way to have no TLS is a finding`(absence: TLSAbsence, finding: Finding) {
-        let host = HostFindings(absence: absence, host: "mx.bar.test", name: .unproven, tlsa: .insecure)
-        #expect(host.findings == [finding, .nameUnproven, .daneInsecure])
+        let host = HostFindings(
+            absence: absence, host: "mx.bar.test", name: .unproven, tlsa: .insecure, sts: .absent)
+        #expect(host.findings == [finding, .nameUnproven, .daneInsecure, .stsAbsent])
     }
 
     @Test func `OpenSSL's word for no common version is told apart from other failures`() {
@@ -104,7 +106,7 @@ import Testing
     private func held(_ outcome: DANEOutcome?, _ tlsa: TLSAStatus = .published(reference)) -> HostFindings {
         var evidence = evidence()
         evidence.dane = outcome
-        return HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: tlsa)
+        return HostFindings(evidence: evidence, host: "mx.bar.test", name: .proven, tlsa: tlsa, sts: .absent)
     }
 
     private func fault(_ kind: ChainFault.Kind) -> ChainFault {
@@ -157,8 +159,9 @@ import Testing
         code: DNSFailure.Code
     ) {
         let failure = DNSFailure(code, "_25._tcp.mx.bar.test TLSA")
-        let host = HostFindings(unknown: failure, host: "mx.bar.test", name: .proven)
-        #expect(host.findings == [.nameProven, code == .bogus ? .tlsaBogus : .tlsaLookupFailed])
+        let host = HostFindings(
+            unconnected: "mx.bar.test", name: .proven, tlsa: .unknown(failure), sts: .absent)
+        #expect(host.findings == [.nameProven, code == .bogus ? .tlsaBogus : .tlsaLookupFailed, .stsAbsent])
         #expect(host.evidence.detail == failure.description)
         #expect(Verdict.judge(.opportunistic, host).reason == failure.reasonCode)
     }

@@ -82,8 +82,12 @@ import Testing
             rule: "five minutes are over", failed: ("1", 300), lookup: .id("1"), demand: .now,
             ends: ("nothing sts-policy-fetch-error", "nothing sts-webpki-invalid", "1 testing")),
         Row(
-            rule: "another id is tried at once", failed: ("1", 10), lookup: .id("2"), demand: .now,
-            ends: ("nothing", "nothing sts-webpki-invalid", "2 testing")),
+            rule: "so does another id: one fetch of a domain in five minutes", failed: ("1", 10),
+            lookup: .id("2"), demand: .no,
+            ends: ("nothing sts-policy-fetch-error", "nothing sts-webpki-invalid", "2 testing")),
+        Row(
+            rule: "and another id after a fetch that worked", held: ("1", "enforce", 0.003),
+            lookup: .id("2"), demand: .no, ends: ("1 enforce", "1 enforce", "2 testing")),
         Row(
             rule: "a refresh ahead that failed is left alone too", held: ("1", "enforce", 2),
             failed: ("1", 10),
@@ -148,12 +152,25 @@ import Testing
         #expect(entry.held?.fetchedAt == Self.now + 300)
     }
 
-    @Test func `max_age 0 holds for the message at hand and no longer`() throws {
+    @Test func `max_age 0 holds for the message at hand and until it may be fetched again`() throws {
         let domain = try DomainName("example.nl")
         var entry = MTASTSCacheEntry(policyDomain: domain)
         let inForce = entry.settle(for: domain, .id("1"), .policy(try Self.policy(maxAge: 0)), now: Self.now)
         #expect(Self.text(inForce) == "1 enforce")
-        #expect(entry.demand(for: domain, .id("1"), now: Self.now) == .now)
+        #expect(entry.demand(for: domain, .id("1"), now: Self.now + 299) == .no)
+        #expect(Self.text(entry.settle(for: domain, .absent, .none, now: Self.now + 299)) == "1 enforce")
+        #expect(entry.demand(for: domain, .id("1"), now: Self.now + 300) == .now)
+        #expect(Self.text(entry.settle(for: domain, .absent, .none, now: Self.now + 300)) == "nothing")
+    }
+
+    @Test func `what was stored is taken up where it was fetched later`() throws {
+        let old = MTASTSCacheEntry.Held(id: "1", policy: try Self.policy(), fetchedAt: Self.now)
+        let new = MTASTSCacheEntry.Held(id: "2", policy: try Self.policy("none"), fetchedAt: Self.now + 10)
+        var entry = MTASTSCacheEntry(policyDomain: try DomainName("example.nl"), held: old)
+        entry.take(new)
+        #expect(entry.held == new)
+        entry.take(old)
+        #expect(entry.held == new)
     }
 
     @Test func `a short policy is fetched anew at half its life`() throws {

@@ -26,7 +26,7 @@ import Testing
     /// A host with which nothing is wrong, but for what is taken away or added.
     private static func good(_ without: Set<Finding> = [], _ plus: Set<Finding> = []) -> Set<Finding> {
         let all: Set<Finding> = [
-            .tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven, .daneAbsent,
+            .tls13, .forwardSecrecy, .chainTrusted, .nameMatches, .nameProven, .daneAbsent, .stsAbsent,
         ]
         return all.subtracting(without).union(plus)
     }
@@ -36,6 +36,12 @@ import Testing
         good([.daneAbsent], [.tlsaPublished]).subtracting(without).union(plus)
     }
 
+    /// The same in a domain with an enforced policy that names it.
+    private static func enforced(_ without: Set<Finding> = [], _ plus: Set<Finding> = []) -> Set<Finding> {
+        good([.stsAbsent], [.stsEnforce]).subtracting(without).union(plus)
+    }
+
+    private static let bySTS = "deliver sts-authenticated"
     private static let byDANE = "deliver dane-authenticated"
     private static let mismatch = "defer tlsa-invalid"
     private static let unknown = "defer validation-failure"
@@ -51,17 +57,18 @@ import Testing
             "design §9: a name from unsigned DNS is enough for secure", good([.nameProven], [.nameUnproven]),
             proven, proven, noDANE),
         Row(
-            "no STARTTLS", [.starttlsNotOffered, .nameUnproven, .daneInsecure], "deliver cleartext-allowed",
+            "no STARTTLS", [.starttlsNotOffered, .nameUnproven, .daneInsecure, .stsAbsent],
+            "deliver cleartext-allowed",
             "refuse starttls-not-supported", "refuse starttls-not-supported"),
         Row(
             "law 2: STARTTLS offered and then refused is no licence for cleartext",
-            [.starttlsRejected, .nameUnproven, .daneInsecure], broken, broken, broken),
+            [.starttlsRejected, .nameUnproven, .daneInsecure, .stsAbsent], broken, broken, broken),
         Row(
             "law 2: a handshake that broke off is no licence for cleartext",
-            [.handshakeFailed, .nameUnproven, .daneInsecure],
+            [.handshakeFailed, .nameUnproven, .daneInsecure, .stsAbsent],
             broken, broken, broken),
         Row(
-            "no version in common", [.noCommonVersion, .nameUnproven, .daneInsecure], broken,
+            "no version in common", [.noCommonVersion, .nameUnproven, .daneInsecure, .stsAbsent], broken,
             "refuse tls-version-too-low",
             "refuse tls-version-too-low"),
         Row(
@@ -107,7 +114,8 @@ import Testing
             "no certificate", good([.chainTrusted, .nameMatches], [.noCertificate, .nameMismatch]), unproven,
             "refuse certificate-not-trusted", noDANE),
         Row(
-            "nothing known of the connection: nothing follows", [.nameProven, .daneAbsent], unknown,
+            "nothing known of the connection: nothing follows", [.nameProven, .daneAbsent, .stsAbsent],
+            unknown,
             unknown, unknown),
         Row(
             "RFC 7672 §2.2.1: without DNSSEC there is no DANE", good([.daneAbsent], [.daneInsecure]), proven,
@@ -175,6 +183,87 @@ import Testing
         Row(
             "no STARTTLS, and not known whether there are TLSA records: nothing in clear",
             [.starttlsNotOffered, .nameUnproven], unknown, unknown, unknown),
+        Row(
+            "RFC 8461 §4: an enforced policy names the host, and its certificate holds", enforced(), bySTS,
+            bySTS, noDANE),
+        Row(
+            "RFC 8461 §4.1: the enforced policy does not name the host: nothing goes there",
+            enforced([], [.stsMXMismatch]), "defer sts-mx-mismatch", "defer sts-mx-mismatch", noDANE),
+        Row(
+            "the policy does not name the host, over TLS 1.1: what it shows is not the domain's",
+            enforced([.tls13], [.tls11, .stsMXMismatch]), "defer sts-mx-mismatch", "defer sts-mx-mismatch",
+            "refuse tls-version-too-low"),
+        Row(
+            "RFC 8461 §5: enforced, and self-signed: not delivered here, not even under opportunistic",
+            enforced([.chainTrusted], [.selfSigned]), "defer certificate-not-trusted",
+            "refuse certificate-not-trusted", noDANE),
+        Row(
+            "enforced, and expired", enforced([.chainTrusted], [.expired]), "defer certificate-expired",
+            "refuse certificate-expired", noDANE),
+        Row(
+            "enforced, and wrongly named", enforced([.nameMatches], [.nameMismatch]),
+            "defer certificate-host-mismatch", "refuse certificate-host-mismatch", noDANE),
+        Row(
+            "enforced, over TLS 1.1", enforced([.tls13], [.tls11]), "defer tls-version-too-low",
+            "refuse tls-version-too-low", "refuse tls-version-too-low"),
+        Row(
+            "enforced, without forward secrecy: the policy does not ask for it",
+            enforced([.tls13, .forwardSecrecy], [.tls12, .noForwardSecrecy]), bySTS,
+            "refuse no-forward-secrecy", "refuse no-forward-secrecy"),
+        Row(
+            "enforced, no STARTTLS: never in clear",
+            [.starttlsNotOffered, .nameUnproven, .daneInsecure, .stsEnforce, .nameProvenBySTS],
+            "defer starttls-not-supported", "refuse starttls-not-supported", "refuse starttls-not-supported"),
+        Row(
+            "enforced, the handshake broke off",
+            [.handshakeFailed, .nameUnproven, .daneInsecure, .stsEnforce, .nameProvenBySTS], broken, broken,
+            broken),
+        Row(
+            "RFC 8461 §5: testing, and self-signed: reported only",
+            good([.stsAbsent, .chainTrusted], [.stsTesting, .selfSigned]), unproven,
+            "refuse certificate-not-trusted", noDANE),
+        Row(
+            "testing, and the policy does not name the host: reported only",
+            good([.stsAbsent], [.stsTesting, .stsMXMismatch]), proven, proven, noDANE),
+        Row(
+            "RFC 8461 §5.1: a policy that cannot be fetched and was never held",
+            good([.stsAbsent], [.stsPolicyFetchError]), proven, proven, noDANE),
+        Row(
+            "the same, for a policy that is none", good([.stsAbsent], [.stsPolicyInvalid]), proven, proven,
+            noDANE),
+        Row(
+            "the same, for the certificate of its host", good([.stsAbsent], [.stsWebPKIInvalid]), proven,
+            proven, noDANE),
+        Row(
+            "law 2: its record could not be looked up and no policy is held: nobody knows",
+            good([.stsAbsent], [.stsLookupFailed]), "defer sts-lookup-failed", "defer sts-lookup-failed",
+            noDANE),
+        Row(
+            "law 2: its record is wrongly signed and no policy is held", good([.stsAbsent], [.stsBogus]),
+            "defer dnssec-invalid", "defer dnssec-invalid", noDANE),
+        Row(
+            "not known whether there is a policy: nothing follows", good([.stsAbsent]), unknown, unknown,
+            noDANE),
+        Row(
+            "a static route: no MX that a policy could be about", good([.stsAbsent], [.stsBypassed]), proven,
+            proven, noDANE),
+        Row(
+            "RFC 8461 §2: a record matches, and the policy does not name the host: DANE decides",
+            published([.stsAbsent], [.daneMatchedEE, .stsEnforce, .stsMXMismatch]), byDANE, byDANE, byDANE),
+        Row(
+            "RFC 8461 §2: no record matches, and the policy is satisfied: DANE decides",
+            published([.stsAbsent], [.daneMismatch, .stsEnforce]), mismatch, mismatch, mismatch),
+        Row(
+            "a record matches, and the policy could not be looked up",
+            published([.stsAbsent], [.daneMatchedEE, .stsLookupFailed]), byDANE, byDANE, byDANE),
+        Row(
+            "no record is usable, so that nothing decides but the policy",
+            published([.stsAbsent, .chainTrusted], [.daneUnusable, .stsEnforce, .selfSigned]),
+            "defer certificate-not-trusted", "refuse certificate-not-trusted", "refuse tlsa-invalid"),
+        Row(
+            "no record is usable, and the policy does not name the host",
+            published([.stsAbsent], [.daneUnusable, .stsEnforce, .stsMXMismatch]), "defer sts-mx-mismatch",
+            "defer sts-mx-mismatch", "refuse tlsa-invalid"),
     ]
 
     private func host(_ findings: Set<Finding>) -> HostFindings {
@@ -226,6 +315,14 @@ import Testing
         #expect(delivered > 100 && deliveredByDANE > 100)
     }
 
+    @Test(arguments: rows) func `what is certain before a connection is what it ends in`(_ row: Row) {
+        for ruleset in [Ruleset.opportunistic, .secure, .nta7516] {
+            guard let foregone = Verdict.foregone(ruleset, host(row.findings)) else { continue }
+            #expect(foregone.outcome == .defer)
+            #expect(foregone == Verdict.judge(ruleset, host(row.findings)))
+        }
+    }
+
     @Test func `docs/verdicts.md shows these rows and no other`() throws {
         let document = URL(filePath: #filePath).deletingLastPathComponent().appending(
             path: "../../docs/verdicts.md")
@@ -247,6 +344,7 @@ import Testing
             .secure,
             host([
                 .tls11, .noForwardSecrecy, .selfSigned, .expired, .nameMismatch, .nameUnproven, .daneInsecure,
+                .stsAbsent,
             ]))
         #expect(
             verdict.shortcomings.map(\.rawValue) == [
@@ -260,6 +358,13 @@ import Testing
         (own.name, own.acceptsUnprovenName) = ("own", false)
         #expect(ends(own, VerdictTests.good([.nameProven], [.nameUnproven])) == "refuse name-unproven")
         #expect(ends(own, VerdictTests.good()) == "deliver tls-authenticated")
+        let bySTS = VerdictTests.enforced([.nameProven], [.nameUnproven, .nameProvenBySTS])
+        #expect(ends(own, bySTS) == "deliver sts-authenticated")
+        var dane = Ruleset.nta7516
+        dane.name = "dane"
+        let matched = bySTS.subtracting([.daneAbsent]).union([.tlsaPublished, .daneMatchedEE])
+        #expect(
+            ends(dane, matched) == "refuse name-unproven", "MTA-STS proves nothing where DANE is demanded")
     }
 
     @Test(arguments: 0..<3) func `a ruleset that demands anything of TLS demands TLS`(change: Int) {
@@ -271,7 +376,8 @@ import Testing
         default: own.authentication = .pkixName
         }
         #expect(
-            ends(own, [.starttlsNotOffered, .nameProven, .daneAbsent]) == "refuse starttls-not-supported")
+            ends(own, [.starttlsNotOffered, .nameProven, .daneAbsent, .stsAbsent])
+                == "refuse starttls-not-supported")
     }
 
     @Test func `a floor of TLS 1.3 refuses TLS 1.2`() {
@@ -288,8 +394,8 @@ import Testing
     @Test func `over several hosts: delivered, else waiting for one that may be better, else refused`() {
         func verdict(_ findings: Set<Finding>) -> Verdict { Verdict.judge(.secure, host(findings)) }
         let good = verdict(VerdictTests.good())
-        let broken = verdict([.handshakeFailed, .daneAbsent])
-        let bad = verdict([.starttlsNotOffered, .daneAbsent])
+        let broken = verdict([.handshakeFailed, .daneAbsent, .stsAbsent])
+        let bad = verdict([.starttlsNotOffered, .daneAbsent, .stsAbsent])
         #expect(Verdict.overall([bad, good])?.outcome == .deliver)
         #expect(Verdict.overall([bad, broken])?.outcome == .defer)
         #expect(Verdict.overall([bad, bad])?.outcome == .refuse)

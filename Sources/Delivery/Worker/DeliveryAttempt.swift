@@ -137,26 +137,31 @@ struct DeliveryAttempt {
     private mutating func walk(_ route: Route, _ ruleset: Ruleset, _ session: inout LiveSession?) async {
         var connections = 0
         for host in route.hosts {
-            var isUnknown = false
+            var isForegone = false
             for address in host.addresses {
-                if case .unknown = address.tlsa {
-                    // The same of each of its addresses: said once.
-                    if isUnknown { continue }
-                    isUnknown = true
-                }
                 guard connections < Self.maximumConnections else { return }
                 guard lease.owns(delivery.worker), !Task.isCancelled else {
                     isWithheld = true
                     return
                 }
-                connections += 1
                 switch await opener.open(route, host, address, ruleset) {
-                case .failed(let failure): obstacles.append(.failure(failure, host: host.name))
+                case .foregone(let site):
+                    hasSpoken = true
+                    // The same of each of its addresses: said once.
+                    if isForegone { continue }
+                    isForegone = true
+                    result.assessed.append(site)
+                    obstacles.append(.judged(site))
+                case .failed(let failure):
+                    connections += 1
+                    obstacles.append(.failure(failure, host: host.name))
                 case .judged(let site):
+                    connections += 1
                     hasSpoken = true
                     result.assessed.append(site)
                     obstacles.append(.judged(site))
                 case .open(let live):
+                    connections += 1
                     hasSpoken = true
                     result.assessed.append(live.site)
                     session = live

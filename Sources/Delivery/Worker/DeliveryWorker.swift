@@ -28,6 +28,8 @@ public struct DeliveryWorkerSettings: Sendable {
     public var delivery: DeliverySettings
     /// How names are looked up.
     public var dns: DNSSettings
+    /// How MTA-STS policies are fetched.
+    public var policy: PolicySettings
     /// The key service's socket.
     public var keyringSocket: String
     /// The cluster's root.
@@ -43,6 +45,7 @@ public struct DeliveryWorkerSettings: Sendable {
         worker = WorkerSettings(settings)
         delivery = DeliverySettings(settings)
         dns = DNSSettings(settings)
+        policy = PolicySettings(settings)
         keys = KeySettings(settings)
         keyringSocket = try keys.requiredKeyringSocket(settings, for: "zegel-worker")
         root = try Curve25519.Signing.PublicKey(
@@ -74,6 +77,9 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         let group = MultiThreadedEventLoopGroup.singleton
         let keyring = try await KeyringClient(path: settings.keyringSocket, group: group)
         let controlPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        let policyPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        let fetcher = try MTASTSFetcher(settings.policy, resolver: resolver, group: group)
+        let policies = MTASTSPolicies(fetcher, resolver: resolver, cache: PolicyCache(pool: policyPool))
         var limits = Sealer.Limits()
         limits.age = settings.keys.batchLife
         limits.messages = Int32(clamping: settings.keys.batchMessages)
@@ -106,7 +112,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                     delivery: settings.delivery, group: group, tls: tls,
                     router: Router(
                         resolver: resolver, staticRoutes: settings.delivery.routes,
-                        port: settings.delivery.port, ownName: settings.delivery.hostName),
+                        port: settings.delivery.port, policies: policies,
+                        ownName: settings.delivery.hostName),
                     control: control, sealer: sealer, keys: opener, conditions: conditions, logger: logger))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
@@ -121,11 +128,13 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         } onGracefulShutdown: {
             for worker in workers { worker.stop() }
         }
+        fetcher.shutDown()
         await keyring.close()
         for shard in shards {
             await shard.pool.close()
             await shard.reading.close()
         }
+        await policyPool.close()
         await controlPool.close()
     }
 

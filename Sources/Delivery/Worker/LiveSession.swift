@@ -1,5 +1,5 @@
 // An open session and what it was found to be. It is shared only by deliveries of one lane (recipient domain and ruleset), to the
-// same host, address and set of TLSA records, as long as the route still names them (design §9).
+// same host, address, set of TLSA records and MTA-STS policy, as long as the route still names them (design §9).
 
 import Foundation
 import SMTP
@@ -19,6 +19,8 @@ struct LiveSession: Sendable {
     let host: RouteHost
     /// Its address, with the TLSA records that the verdict rests on.
     let address: RouteAddress
+    /// What MTA-STS said of the domain.
+    let sts: MTASTSStatus
     let openedAt: ContinuousClock.Instant
     /// When the route last named this host and address.
     var routedAt: ContinuousClock.Instant
@@ -31,12 +33,13 @@ struct LiveSession: Sendable {
     /// Whether the route must be asked again first.
     func needsRoute(at now: ContinuousClock.Instant) -> Bool { now - routedAt >= Self.routeCheck }
 
-    /// Whether a route names this host and address, with the same proof of its name and the same TLSA records.
+    /// Whether a route names this host and address, with the same proof of its name, the same TLSA records and policy.
     func isOn(_ route: Route) -> Bool {
-        route.hosts.contains { other in
-            other.name == host.name && other.referenceName == host.referenceName
-                && other.provenance == host.provenance && other.port == host.port
-                && other.addresses.contains(address)
-        }
+        sts.isSame(as: route.sts)
+            && route.hosts.contains { other in
+                other.name == host.name && other.referenceName == host.referenceName
+                    && other.provenance == host.provenance && other.port == host.port
+                    && other.addresses.contains(address)
+            }
     }
 }

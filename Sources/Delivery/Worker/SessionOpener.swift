@@ -11,6 +11,8 @@ struct SessionOpener: Sendable {
     enum Result: Sendable {
         /// A session that the verdict says to deliver over.
         case open(LiveSession)
+        /// The verdict is certain without a connection: its TLSA records are not known, or MTA-STS excludes it.
+        case foregone(HostSite)
         /// The host was judged, and not good enough.
         case judged(HostSite)
         /// It could not be reached, or broke the protocol.
@@ -19,9 +21,17 @@ struct SessionOpener: Sendable {
 
     let examiner: HostExaminer
 
-    /// Opens a session and judges it. Where the TLSA records of the address are not known, no connection is made.
+    /// Opens a session and judges it. Where the verdict is certain before, no connection is made.
     func open(_ route: Route, _ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result
     {
+        let known = HostFindings(
+            unconnected: host.referenceName, name: host.provenance, tlsa: address.tlsa, sts: route.sts)
+        if let verdict = Verdict.foregone(ruleset, known) {
+            return .foregone(
+                HostSite(
+                    host: host.name, address: address.address.description, findings: known, verdict: verdict,
+                    judgement: nil))
+        }
         let examination: Examination
         switch await examiner.examine(route, host, address) {
         case .failed(let failure): return .failed(failure)
@@ -42,6 +52,7 @@ struct SessionOpener: Sendable {
         }
         return .open(
             LiveSession(
-                session: session, site: site, host: host, address: address, openedAt: .now, routedAt: .now))
+                session: session, site: site, host: host, address: address, sts: route.sts, openedAt: .now,
+                routedAt: .now))
     }
 }

@@ -3,6 +3,7 @@
 import Ledger
 import Metrics
 import Policy
+import SmartTLS
 
 /// The worker's metrics.
 struct WorkerMetrics: Sendable {
@@ -44,6 +45,27 @@ struct WorkerMetrics: Sendable {
                 label: "zegel_worker_recipients",
                 dimensions: [("outcome", kind.rawValue), ("reason", reason.rawValue)]
             ).increment()
+        }
+    }
+}
+
+/// What is counted of MTA-STS, over all shards.
+struct PolicyMetrics: Sendable {
+    private let fetched = Counter(label: "zegel_worker_policy_fetches", dimensions: [("result", "fetched")])
+    private let gaveUp = Counter(label: "zegel_worker_policy_fetches", dimensions: [("result", "gave_up")])
+    private let refreshShed = Counter(label: "zegel_worker_policy_refreshes_shed")
+    private let storeFailed = Counter(label: "zegel_worker_policy_store_failures")
+
+    /// One occurrence.
+    func count(_ occurrence: MTASTSOccurrence) {
+        switch occurrence {
+        case .fetched: fetched.increment()
+        case .failed(let reason):
+            Counter(label: "zegel_worker_policy_fetches", dimensions: [("result", reason.rawValue)])
+                .increment()
+        case .gaveUp: gaveUp.increment()
+        case .refreshShed: refreshShed.increment()
+        case .storeFailed: storeFailed.increment()
         }
     }
 }

@@ -52,6 +52,8 @@ public struct Judgement: Sendable, Hashable, Codable {
     public let port: Int
     /// The lookups that named host, address and TLSA records.
     public let lookups: [RecordedLookup]
+    /// What MTA-STS said of the domain.
+    public let policy: RecordedPolicy
     /// The host.
     public let host: String
     /// Its address, in text.

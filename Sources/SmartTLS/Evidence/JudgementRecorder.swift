@@ -29,6 +29,7 @@ extension Judgement {
             route.origin == .configured ? ConfiguredHost(host: host.name, port: host.port ?? port) : nil
         self.port = port
         self.lookups = route.lookups.map(RecordedLookup.init)
+        self.policy = RecordedPolicy(route.sts)
         self.host = host.name
         self.address = address.address.description
         self.connection = peer.map { peer in

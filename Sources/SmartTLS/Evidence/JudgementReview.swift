@@ -8,7 +8,8 @@ import TLS
 extension Judgement {
     /// Makes the judgement again.
     ///
-    /// What is taken on trust is what validation said of each DNS answer, and that the connection was as recorded.
+    /// What is taken on trust is what validation said of each DNS answer, that the connection was as recorded, and what
+    /// MTA-STS said of the domain.
     /// - Parameter certificates: DER by digest; each was checked against its digest.
     /// - Throws: `EvidenceError`, where it cannot be made or leads elsewhere.
     public func review(certificates: [String: [UInt8]]) async throws(EvidenceError) {
@@ -58,12 +59,14 @@ extension Judgement {
     private func found(
         _ host: RouteHost, _ address: RouteAddress, _ certificates: [String: [UInt8]]
     ) throws(EvidenceError) -> HostFindings {
+        let sts = try policy.status(at: madeAt)
         guard let connection else {
             guard let absence else {
                 throw EvidenceError(.unreadable, "it tells neither of a connection nor of its absence")
             }
             return HostFindings(
-                absence: absence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+                absence: absence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa,
+                sts: sts)
         }
         guard let version = TLSVersion(connection.version) else {
             throw EvidenceError(.unreadable, "\(connection.version) is no version of TLS")
@@ -90,7 +93,7 @@ extension Judgement {
             signatureAlgorithm: connection.signatureAlgorithm, serverName: connection.serverName,
             chain: chain, checked: checked)
         return HostFindings(
-            evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+            evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa, sts: sts)
     }
 
     private func certificate(_ digest: String, _ all: [String: [UInt8]]) throws(EvidenceError) -> [UInt8] {

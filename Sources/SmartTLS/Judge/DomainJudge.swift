@@ -62,10 +62,16 @@ public struct DomainJudge: Sendable {
     ) -> DomainReport.Host {
         switch outcome {
         case .failed(let failure):
+            let known = HostFindings(
+                unconnected: host.referenceName, name: host.provenance, tlsa: address.tlsa, sts: route.sts)
             return DomainReport.Host(
                 name: host.name, address: address.address.description, preference: Int(host.preference),
                 findings: [], evidence: nil, failure: "\(failure)",
-                verdicts: rulesets.mapped { _ in DomainReport.Conclusion(.defer, failure.reason) },
+                verdicts: rulesets.mapped { ruleset in
+                    // A delivery would not have tried to connect.
+                    let foregone = Verdict.foregone(ruleset, known)
+                    return DomainReport.Conclusion(.defer, foregone?.reason ?? failure.reason)
+                },
                 remedies: [])
         case .seen(let seen):
             let verdicts = rulesets.map { seen.verdict(under: $0) }

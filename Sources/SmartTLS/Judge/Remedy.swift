@@ -74,6 +74,16 @@ public struct Remedy: Sendable, Hashable, Codable {
                 "Herstel de DNSSEC-handtekeningen van \(domain) en \(host.name).",
                 "Mend the DNSSEC signatures of \(domain) and \(host.name)."
             )
+        case .stsMXMismatch:
+            texts = (
+                "Zet \"mx: \(host.name)\" in https://mta-sts.\(domain)/.well-known/mta-sts.txt, en geef het record _mta-sts.\(domain) een nieuwe id.",
+                "Put \"mx: \(host.name)\" into https://mta-sts.\(domain)/.well-known/mta-sts.txt, and give the record _mta-sts.\(domain) a new id."
+            )
+        case .stsLookupFailed:
+            texts = (
+                "Laat de naamservers van \(domain) antwoorden op TXT-vragen naar _mta-sts.\(domain), ook als dat record er niet is.",
+                "Make the name servers of \(domain) answer TXT questions for _mta-sts.\(domain), also where there is no such record."
+            )
         default: return nil
         }
         reasonCode = reason

@@ -25,8 +25,11 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         /// When it was fetched.
         var fetchedAt: Date
 
+        /// When its time is over: after its `max_age`, and not before it may be fetched again.
+        var expiresAt: Date { fetchedAt + max(policy.maxAge.seconds, MTASTSCacheEntry.retryInterval) }
+
         /// Whether its time is over.
-        func isExpired(at now: Date) -> Bool { now >= fetchedAt + policy.maxAge.seconds }
+        func isExpired(at now: Date) -> Bool { now >= expiresAt }
     }
 
     /// A fetch that failed.
@@ -35,6 +38,8 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         var id: String?
         /// When.
         var at: Date
+        /// Why.
+        var reason: ReasonCode = .stsPolicyFetchError
     }
 
     /// What the lookup of the record came to.
@@ -79,7 +84,7 @@ struct MTASTSCacheEntry: Sendable, Hashable {
 
     /// A policy older than this is fetched anew, or one past half its life if that is sooner (§10.2: daily).
     static let refreshInterval: TimeInterval = 86_400
-    /// After a failed fetch the same id is left alone for this long (§3.3: five minutes or longer).
+    /// After a fetch, whatever came of it, the domain is left alone for this long (§3.3: five minutes or longer).
     static let retryInterval: TimeInterval = 300
 
     /// Whose policy it is.
@@ -94,6 +99,13 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         (self.policyDomain, self.held, self.failure) = (policyDomain, held, failure)
     }
 
+    /// Takes up what was stored, where it was fetched later than what is held.
+    mutating func take(_ stored: Held) {
+        if let held, held.fetchedAt >= stored.fetchedAt { return }
+        held = stored
+        if let failure, failure.at <= stored.fetchedAt { self.failure = nil }
+    }
+
     /// Whether a fetch is due after the record was looked up.
     func demand(for domain: DomainName, _ lookup: Lookup, now: Date) -> Demand {
         guard domain == policyDomain else { return .no }
@@ -106,7 +118,8 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         let unexpired = unexpired(at: now)
         // Without a policy and without a record there is nothing to go by.
         if unexpired == nil, id == nil { return .no }
-        if let failure, failure.id == id, abs(now.timeIntervalSince(failure.at)) < Self.retryInterval {
+        for tried in [failure?.at, held?.fetchedAt].compactMap({ $0 })
+        where abs(now.timeIntervalSince(tried)) < Self.retryInterval {
             return .no
         }
         guard let unexpired, id == nil || unexpired.id == id else { return .now }
@@ -116,7 +129,7 @@ struct MTASTSCacheEntry: Sendable, Hashable {
 
     /// What is in force, and takes up what was fetched.
     ///
-    /// A fetched policy holds for the message at hand even when its `max_age` is 0.
+    /// A fetched policy holds for the message at hand, and until it may be fetched again, even when its `max_age` is 0.
     mutating func settle(for domain: DomainName, _ lookup: Lookup, _ fetch: Fetch, now: Date) -> InForce {
         guard domain == policyDomain else { return .unknown }
         let before = unexpired(at: now)
@@ -131,13 +144,11 @@ struct MTASTSCacheEntry: Sendable, Hashable {
             (held, failure) = (fetched, nil)
             return Self.inForce(fetched)
         case .failed(let why):
-            failure = Failure(id: published, at: now)
+            failure = Failure(id: published, at: now, reason: why)
             reason = why
         case .none:
             // Left alone since it failed a moment ago: still published, still not to be had.
-            if let failure, published != nil, failure.id == published {
-                reason = ReasonCode(rawValue: "sts-policy-fetch-error")
-            }
+            if let failure, published != nil { reason = failure.reason }
         }
         if let before { return Self.inForce(before) }
         switch lookup {

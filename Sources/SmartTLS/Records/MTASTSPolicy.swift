@@ -16,7 +16,7 @@ import DNS
 import Policy
 
 /// A policy as it was fetched; how long it holds is counted by `MTASTSCacheEntry`.
-struct MTASTSPolicy: Sendable, Hashable {
+public struct MTASTSPolicy: Sendable, Hashable {
     /// What a sender does with a host that fails.
     enum Mode: String, Sendable, Hashable, Codable {
         /// Does not deliver to it.
@@ -78,6 +78,13 @@ struct MTASTSPolicy: Sendable, Hashable {
         guard let maxAge else { throw MTASTSPolicyError(nil, .missingMaxAge) }
         guard !mx.isEmpty || mode == .none else { throw MTASTSPolicyError(nil, .missingMX) }
         (self.mode, self.maxAge, self.mx) = (mode, maxAge, mx)
+    }
+
+    /// The same policy as a body in its shortest form, never longer than the one it was read from.
+    var body: [UInt8] {
+        var text = "version:STSv1\nmode:\(mode.rawValue)\nmax_age:\(maxAge.components.seconds)\n"
+        for pattern in mx { text += "mx:\(pattern)\n" }
+        return Array(text.utf8)
     }
 
     /// Whether this host may receive mail for the domain (RFC 8461 §4.1). Under mode `none` nobody asks.

@@ -68,6 +68,8 @@ public struct Route: Sendable, Hashable {
     public internal(set) var hosts: [RouteHost]
     /// Hosts left out because their addresses could not be looked up now.
     public let gaps: [RouteGap]
+    /// What MTA-STS says of the recipient domain, at the time of asking.
+    public internal(set) var sts = MTASTSStatus.unasked
     /// The answers that it was made of.
     public internal(set) var lookups: [DNSAnswer] = []
 

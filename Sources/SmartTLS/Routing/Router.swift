@@ -16,6 +16,7 @@ public actor Router {
     private let ownName: DomainName?
     private let port: Int
     private let staticRoutes: [String: HostPort]
+    private let policies: MTASTSPolicies?
     private let now: @Sendable () -> ContinuousClock.Instant
     private var generator: any RandomNumberGenerator & Sendable
     private var kept: [String: Kept] = [:]
@@ -27,11 +28,14 @@ public actor Router {
     ///   - resolver: answers the lookups.
     ///   - staticRoutes: `delivery.routes`; they win over DNS.
     ///   - port: `delivery.port`, for which TLSA records are looked up where a static route names no other.
+    ///   - policies: what MTA-STS says of domains; without it every route says that it was not asked, and nothing goes to
+    ///     hosts that DNS named and TLSA records do not prove.
     ///   - ownName: `delivery.hostname`, by which a loop to this host is seen.
     ///   - generator: decides the order among equals.
     ///   - now: the clock by which TTLs run out.
     public init(
-        resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], port: Int = 25, ownName: String? = nil,
+        resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], port: Int = 25,
+        policies: MTASTSPolicies? = nil, ownName: String? = nil,
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     ) {
@@ -39,6 +43,7 @@ public actor Router {
         self.ownName = ownName.flatMap { try? DomainName($0) }
         self.port = port
         self.staticRoutes = Dictionary(staticRoutes.map { ($0.domain, $0.target) }, uniquingKeysWith: { $1 })
+        self.policies = policies
         self.generator = generator
         self.now = now
     }
@@ -48,11 +53,22 @@ public actor Router {
     /// - Parameter domain: the recipient domain in lower-case A-labels (`MailDomain.lane`), or an address literal.
     /// - Throws: `RoutingFailure`, temporary when a lookup failed, final when DNS says that there is no way.
     public func route(to domain: String) async throws(RoutingFailure) -> Route {
+        async let sts = policy(for: domain)
+        let outcome: Result<Route, RoutingFailure>
         if let entry = kept[domain], entry.until > now() {
-            return try entry.outcome.get().shuffled(using: &generator)
+            outcome = entry.outcome
+        } else {
+            outcome = try await find(domain).outcome
         }
-        let result = try await find(domain)
-        return try result.outcome.get().shuffled(using: &generator)
+        var route = try outcome.get().shuffled(using: &generator)
+        route.sts = await sts
+        return route
+    }
+
+    /// What MTA-STS says of the domain, whose MX records a static route replaces.
+    private func policy(for domain: String) async -> MTASTSStatus {
+        if staticRoutes[domain] != nil { return .bypassed }
+        return await policies?.status(of: domain) ?? .unasked
     }
 
     /// How many routes and absences are kept.

@@ -89,15 +89,19 @@ public struct HostExaminer: Sendable {
         }
         func without(_ absence: TLSAbsence, _ session: OutboundSession? = nil) -> Outcome {
             let findings = HostFindings(
-                absence: absence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+                absence: absence, host: host.referenceName, name: host.provenance, tlsa: address.tlsa,
+                sts: route.sts)
             return seen(findings, absence: absence, session: session)
         }
         var records: DANEReference?
         switch address.tlsa {
         case .published(let reference): records = reference
         case .absent, .insecure: break
-        case .unknown(let failure):
-            return seen(HostFindings(unknown: failure, host: host.referenceName, name: host.provenance))
+        case .unknown:
+            return seen(
+                HostFindings(
+                    unconnected: host.referenceName, name: host.provenance, tlsa: address.tlsa,
+                    sts: route.sts))
         }
         let target: SessionTarget
         do {
@@ -130,7 +134,8 @@ public struct HostExaminer: Sendable {
             return without(session.extensions.startTLS ? .rejected : .notOffered, session)
         }
         let findings = HostFindings(
-            evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa)
+            evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa,
+            sts: route.sts)
         return seen(findings, peer: peer, session: session)
     }
 

@@ -6,6 +6,7 @@ import Foundation
 import Lab
 import NIOPosix
 import Policy
+import Settings
 import SmartTLS
 import TLS
 import Testing
@@ -248,7 +249,10 @@ import Testing
         try await lab.checkEvidence(of: events)
         // A report on the domain comes to what its deliveries came to, and sends nothing.
         let judge = DomainJudge(
-            router: Router(resolver: resolver, port: port),
+            router: Router(
+                resolver: resolver,
+                staticRoutes: [StaticRoute("routed.test=mx.gateway.test:\(port)")].compactMap { $0 },
+                port: port, policies: try lab.policies(resolver: resolver)),
             examiner: HostExaminer(
                 group: MultiThreadedEventLoopGroup.singleton,
                 tls: try TLSContext.client(trust: .pem(lab.authority.rootPEM), minimumVersion: .tls10),
@@ -256,7 +260,8 @@ import Testing
             port: port)
         for (row, server) in zip(rows, servers) {
             let mails = server.transcript.mails.count
-            let report = await judge.report(on: row.domain, under: RulesetBook().all)
+            let report = await judge.report(
+                on: row.recipientDomain ?? row.domain, under: RulesetBook().all)
             for (ruleset, end) in row.ends {
                 let told = report.verdicts[ruleset].map { "\($0.outcome.event) \($0.reasonCode)" }
                 #expect(told == end, "\(row.rule), \(ruleset)")
@@ -276,16 +281,5 @@ extension Verdict.Outcome {
         case .defer: "deferred"
         case .refuse: "refused"
         }
-    }
-}
-
-extension SeenEvent {
-    fileprivate var endsAttempt: Bool { ["delivered", "deferred", "refused", "bounced"].contains(kind) }
-}
-
-extension TLSARecord {
-    fileprivate var zoneText: String {
-        let digits = data.map { octet in (octet < 16 ? "0" : "") + String(octet, radix: 16) }
-        return "\(usage) \(selector) \(matchingType) \(digits.joined())"
     }
 }

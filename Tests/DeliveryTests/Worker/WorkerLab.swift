@@ -72,6 +72,9 @@ final class WorkerLab: Sendable {
     let authority: TestAuthority
     let intake: IntakeLedger
     private let metadataKeys = Mutex<[UUID: MessageKey]>([:])
+    /// The roots that vouch for policy hosts.
+    private let rootFile = FileManager.default.temporaryDirectory.appendingPathComponent(
+        "worker-roots-\(UUID()).pem")
 
     init() async throws {
         postgres = try await TemporaryPostgres.shared()
@@ -86,12 +89,15 @@ final class WorkerLab: Sendable {
         try await control.putKeySet(version: 1, signed: try keys.keySet.signed(by: keys.root))
         sealer = Sealer(keySet: keys.keySet)
         authority = try TestAuthority()
+        try Data(authority.rootPEM).write(to: rootFile)
         intake = IntakeLedger(
             shard: "a",
             pool: PostgresPool(
                 configuration: PostgresConfiguration(postgres.dsn(database: database, user: "zegel_edge")),
                 limit: 2, waitLimit: .seconds(20)))
     }
+
+    deinit { try? FileManager.default.removeItem(at: rootFile) }
 
     /// A recipient host for `domain` with a good certificate.
     func host(_ domain: String, _ change: (inout SMTPScript) -> Void = { _ in }) async throws
@@ -183,6 +189,7 @@ final class WorkerLab: Sendable {
         let pool = PostgresPool(
             configuration: PostgresConfiguration(dsn), limit: 6, waitLimit: .seconds(10))
         let sealer = SealerBox()
+        let policies = try policies(settings, resolver: resolver, pool: pool)
         let control = ControlWatch(
             ledger: ControlLedger(pool: pool), root: keys.root.publicKey, sealer: sealer, logger: logger)
         _ = try await control.refresh()
@@ -193,12 +200,31 @@ final class WorkerLab: Sendable {
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
                 group: MultiThreadedEventLoopGroup.singleton,
                 tls: try TLSContext.client(trust: .pem(authority.rootPEM)),
-                router: Router(resolver: resolver, staticRoutes: delivery.routes, port: delivery.port),
+                router: Router(
+                    resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies
+                ),
                 control: control,
                 sealer: sealer,
                 keys: BatchKeyOpener(service: keys, region: "a"),
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,
                 timeouts: SessionTimeouts(connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1))))
+    }
+
+    /// Policies from hosts on loopback with certificates of the lab.
+    private func policies(
+        _ settings: Settings, resolver: any DNSResolving, pool: PostgresPool
+    ) throws -> MTASTSPolicies {
+        var policy = PolicySettings(settings)
+        policy.trustRoots = rootFile.path
+        policy.allowedNetworks = [NetworkBlock("127.0.0.0/8")].compactMap { $0 }
+        let fetcher = try MTASTSFetcher(
+            policy, resolver: resolver, group: MultiThreadedEventLoopGroup.singleton)
+        return MTASTSPolicies(fetcher, resolver: resolver, cache: PolicyCache(pool: pool))
+    }
+
+    /// Policies for a report, of its own connections.
+    func policies(settings: [String] = [], resolver: any DNSResolving) throws -> MTASTSPolicies {
+        try policies(Settings(assignments: settings), resolver: resolver, pool: admin)
     }
 
     /// Runs workers while `body` runs, and ends them as SIGTERM does.

@@ -27,6 +27,30 @@ import Testing
     struct World: Sendable {
         var entries: [String: DNSTable.Entry] = [:]
         var servers: [String: Server] = [:]
+        var policy = Policy.absent
+    }
+
+    /// What MTA-STS says of the recipient domain. Policies name `host`, or another.
+    enum Policy: CaseIterable {
+        case absent, unavailable, unknown, bogus, enforced, enforcedForAnother, testingForAnother
+    }
+
+    private func status(_ policy: Policy) throws -> MTASTSStatus {
+        func inForce(_ mode: String, _ host: String) throws -> MTASTSStatus {
+            let body = "version:STSv1\nmode:\(mode)\nmx:\(host)\nmax_age:86400\n"
+            return .policy(
+                MTASTSInForce(
+                    .init(id: "1", policy: try MTASTSPolicy(body: Array(body.utf8)), fetchedAt: Date())))
+        }
+        switch policy {
+        case .absent: return .absent
+        case .unavailable: return .unavailable(.stsPolicyFetchError)
+        case .unknown: return .unknown(MTASTSUnknown(isBogus: false, detail: "x"))
+        case .bogus: return .unknown(MTASTSUnknown(isBogus: true, detail: "x"))
+        case .enforced: return try inForce("enforce", "host")
+        case .enforcedForAnother: return try inForce("enforce", "other.test")
+        case .testingForAnother: return try inForce("testing", "other.test")
+        }
     }
 
     // MARK: Making worlds
@@ -55,6 +79,7 @@ import Testing
 
     private func world(_ random: inout SplitMix) -> World {
         var world = World()
+        world.policy = Policy.allCases.randomElement(using: &random) ?? .absent
         let mxSecurity = security(&random)
         var hosts = Self.hosts.shuffled(using: &random)
         hosts.removeLast(Int(random.next() % 3))
@@ -127,23 +152,24 @@ import Testing
             nameMatched: server.nameMatches, dane: outcome)
     }
 
-    private func found(_ host: RouteHost, _ address: RouteAddress, _ server: Server) -> HostFindings {
+    private func found(
+        _ host: RouteHost, _ address: RouteAddress, _ server: Server, _ sts: MTASTSStatus
+    ) -> HostFindings {
         var records: DANEReference?
         switch address.tlsa {
-        case .unknown(let failure): return HostFindings(unknown: failure, host: "host", name: host.provenance)
+        case .unknown:
+            return HostFindings(unconnected: "host", name: host.provenance, tlsa: address.tlsa, sts: sts)
         case .published(let reference): records = reference
         case .absent, .insecure: break
         }
-        guard server.offersTLS else {
+        guard server.offersTLS, !server.breaksHandshake else {
             return HostFindings(
-                absence: .notOffered, host: "host", name: host.provenance, tlsa: address.tlsa)
-        }
-        guard !server.breaksHandshake else {
-            return HostFindings(
-                absence: .handshakeFailed("x"), host: "host", name: host.provenance, tlsa: address.tlsa)
+                absence: server.offersTLS ? .handshakeFailed("x") : .notOffered, host: "host",
+                name: host.provenance, tlsa: address.tlsa, sts: sts)
         }
         return HostFindings(
-            evidence: evidence(server, records), host: "host", name: host.provenance, tlsa: address.tlsa)
+            evidence: evidence(server, records), host: "host", name: host.provenance, tlsa: address.tlsa,
+            sts: sts)
     }
 
     // MARK: The rules, plainly
@@ -204,7 +230,17 @@ import Testing
             }
             if !isUnusable, !isProvenByDANE { return "defer" }
         }
-        // Then the ruleset's own demand.
+        // Then MTA-STS, where nothing is proven and DANE is not demanded.
+        let asksPolicy = !isProvenByDANE && ruleset != "nta7516"
+        if asksPolicy, [.unknown, .bogus, .enforcedForAnother].contains(world.policy) { return "defer" }
+        let own = demand(server, ruleset, isProvenByDANE)
+        let satisfies =
+            server.offersTLS && server.version != .tls11 && server.isTrusted && server.nameMatches
+        return own == "deliver" && asksPolicy && world.policy == .enforced && !satisfies ? "defer" : own
+    }
+
+    /// The ruleset's own demand.
+    private func demand(_ server: Server, _ ruleset: String, _ isProvenByDANE: Bool) -> String {
         if !server.offersTLS { return ruleset == "opportunistic" ? "deliver" : "refuse" }
         if server.breaksHandshake { return "defer" }
         if ruleset == "opportunistic" { return "deliver" }
@@ -229,7 +265,7 @@ import Testing
             for host in route.hosts {
                 let server = try #require(world.servers[host.name])
                 for address in host.addresses {
-                    let findings = found(host, address, server)
+                    let findings = found(host, address, server, try status(world.policy))
                     for ruleset in [Ruleset.opportunistic, .secure, .nta7516] {
                         let outcome = Verdict.judge(ruleset, findings).outcome.rawValue
                         let expected = rule(

@@ -1,0 +1,88 @@
+// What MTA-STS said of a domain when a host of it was judged, in a form that can be read again.
+
+import Foundation
+import Policy
+
+/// The state of a domain's MTA-STS policy at the time of a judgement.
+public struct RecordedPolicy: Sendable, Hashable, Codable {
+    /// The kinds of states.
+    public enum State: String, Sendable, Hashable, Codable {
+        /// It was not looked for.
+        case unasked
+        /// A static route stood in for the MX records that it is about.
+        case bypassed
+        /// A policy was in force.
+        case policy
+        /// None was published, or one of mode `none`.
+        case absent
+        /// One was published and could not be had.
+        case unavailable
+        /// Nobody knew.
+        case unknown
+    }
+
+    /// Which it was.
+    public let state: State
+    /// The id of the policy in force.
+    public let id: String?
+    /// The policy in its shortest form.
+    public let text: String?
+    /// When it was fetched, in milliseconds since 1970.
+    public let fetchedAt: Int64?
+    /// Why it could not be had.
+    public let reason: ReasonCode?
+    /// Why nobody knew.
+    public let detail: String?
+    /// Whether its record was wrongly signed.
+    public let isBogus: Bool?
+
+    /// Writes a status down.
+    init(_ status: MTASTSStatus) {
+        var inForce: MTASTSInForce?
+        var why: ReasonCode?
+        var unknown: MTASTSUnknown?
+        switch status {
+        case .unasked: state = .unasked
+        case .bypassed: state = .bypassed
+        case .absent: state = .absent
+        case .policy(let policy): (state, inForce) = (.policy, policy)
+        case .unavailable(let reason): (state, why) = (.unavailable, reason)
+        case .unknown(let reason): (state, unknown) = (.unknown, reason)
+        }
+        id = inForce?.id
+        text = inForce.map { String(decoding: $0.policy.body, as: UTF8.self) }
+        fetchedAt = inForce.map { Int64($0.fetchedAt.timeIntervalSince1970 * 1000) }
+        reason = why
+        (detail, isBogus) = (unknown?.detail, unknown?.isBogus)
+    }
+
+    /// The status again, as it was at a time.
+    ///
+    /// - Parameter time: when the host was judged, in milliseconds since 1970.
+    /// - Throws: `EvidenceError` where it is none, or its policy was not in force then.
+    func status(at time: Int64) throws(EvidenceError) -> MTASTSStatus {
+        switch state {
+        case .unasked: return .unasked
+        case .bypassed: return .bypassed
+        case .absent: return .absent
+        case .unavailable:
+            guard let reason else { throw EvidenceError(.unreadable, "a policy is missing without a reason") }
+            return .unavailable(reason)
+        case .unknown:
+            guard let detail, let isBogus else {
+                throw EvidenceError(.unreadable, "a policy is unknown without a reason")
+            }
+            return .unknown(MTASTSUnknown(isBogus: isBogus, detail: detail))
+        case .policy:
+            guard let id, let text, let fetchedAt, let policy = try? MTASTSPolicy(body: Array(text.utf8))
+            else {
+                throw EvidenceError(.unreadable, "what is recorded as an MTA-STS policy is none")
+            }
+            let held = MTASTSCacheEntry.Held(
+                id: id, policy: policy, fetchedAt: Date(timeIntervalSince1970: Double(fetchedAt) / 1000))
+            guard policy.mode != .none, !held.isExpired(at: Date(timeIntervalSince1970: Double(time) / 1000))
+            else { throw EvidenceError(.contradicted, "the MTA-STS policy was not in force") }
+            return .policy(MTASTSInForce(held))
+        }
+    }
+}
