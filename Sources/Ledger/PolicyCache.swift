@@ -51,6 +51,23 @@ public struct PolicyCache: Sendable {
         }
     }
 
+    /// Domains whose policies are in the last quarter of their time, in no order, at most so many.
+    ///
+    /// - Throws: `PostgresError` when the database does not answer.
+    public func due(at time: Date, limit: Int) async throws -> [String] {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                try session.query(
+                    """
+                    SELECT domain FROM ledger.policy_cache
+                    WHERE expires_at > $1 AND expires_at - (expires_at - fetched_at) / 4 < $1
+                    ORDER BY random() LIMIT $2
+                    """, [.timestamp(time), .int8(Int64(limit))]
+                ).map { try $0.text(0) }
+            }
+        }
+    }
+
     /// Keeps a policy, unless one that was fetched later is there already.
     ///
     /// - Throws: `PostgresError` when the database does not take it.

@@ -51,6 +51,8 @@ public struct EvidenceSummary: Sendable, Hashable, Codable {
     public var tlsaRecord: String?
     /// The id of the MTA-STS policy in force for the recipient domain.
     public var stsPolicy: String?
+    /// What is wrong with that policy, or with the host by it.
+    public var stsDetail: String?
     /// Why there is no TLS, what is wrong with the chain or which lookup failed, in the library's words.
     public var detail: String?
 
@@ -95,7 +97,7 @@ public struct HostFindings: Sendable, Hashable, Codable {
         let matches = peer.serverName == host ? peer.nameMatched ?? false : peer.leafMatches(name: host)
         findings.insert(matches ? .nameMatches : .nameMismatch)
         var summary = EvidenceSummary(host: host)
-        summary.stsPolicy = sts.policyID
+        (summary.stsPolicy, summary.stsDetail) = (sts.policyID, sts.complaint(about: host))
         switch peer.verification {
         case .valid: findings.insert(.chainTrusted)
         case .notPresented: findings.insert(.noCertificate)
@@ -138,7 +140,7 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ) {
         var summary = EvidenceSummary(host: host)
         var findings = HostFindings.facts(host, name, tlsa, sts)
-        summary.stsPolicy = sts.policyID
+        (summary.stsPolicy, summary.stsDetail) = (sts.policyID, sts.complaint(about: host))
         if case .published(let reference) = tlsa { summary.tlsaBaseDomain = reference.baseDomain }
         switch absence {
         case .notOffered: findings.insert(.starttlsNotOffered)
@@ -160,11 +162,11 @@ public struct HostFindings: Sendable, Hashable, Codable {
     ///   - sts: what MTA-STS says of the recipient domain.
     public init(unconnected host: String, name: NameProvenance, tlsa: TLSAStatus, sts: MTASTSStatus) {
         var summary = EvidenceSummary(host: host)
-        summary.stsPolicy = sts.policyID
+        (summary.stsPolicy, summary.stsDetail) = (sts.policyID, sts.complaint(about: host))
         if case .unknown(let failure) = tlsa {
             summary.detail = failure.description
         } else {
-            summary.detail = sts.complaint(about: host)
+            summary.detail = summary.stsDetail
         }
         self.init(HostFindings.facts(host, name, tlsa, sts), evidence: summary)
     }

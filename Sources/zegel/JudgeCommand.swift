@@ -186,5 +186,6 @@ struct JudgeCommand: AsyncParsableCommand {
 /// A report is made of what a domain shows now.
 private struct NoEarlierPolicies: MTASTSStore {
     func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
+    func due(at time: Date, limit: Int) async -> [String] { [] }
     func keep(_ policy: StoredMTASTSPolicy) async {}
 }

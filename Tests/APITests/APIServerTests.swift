@@ -279,7 +279,10 @@ struct APIServerTests {
             let object = try #require(
                 try JSONSerialization.jsonObject(with: Data(document.body.utf8)) as? [String: Any])
             let paths = try #require(object["paths"] as? [String: Any])
-            #expect(Set(paths.keys) == ["/v1/events", "/v1/messages/{id}", "/healthz", "/readyz"])
+            #expect(
+                Set(paths.keys) == [
+                    "/v1/events", "/v1/messages/{id}", "/v1/messages/{id}/evidence", "/healthz", "/readyz",
+                ])
         }
     }
 

@@ -31,6 +31,19 @@ import Testing
         await shard.close()
     }
 
+    @Test("Due is what is in the last quarter of its time")
+    func due() async throws {
+        let shard = try await Shard.make()
+        let cache = PolicyCache(pool: shard.worker)
+        let now = Date().timeIntervalSince1970
+        for (domain, age) in [("young.test", 70.0), ("due.test", 80), ("over.test", 101)] {
+            try await cache.put(row(domain, "1", at: now - age, lasting: 100))
+        }
+        #expect(try await cache.due(at: Date(timeIntervalSince1970: now), limit: 9) == ["due.test"])
+        #expect(try await cache.due(at: Date(timeIntervalSince1970: now), limit: 0).isEmpty)
+        await shard.close()
+    }
+
     @Test("Maintenance forgets what expired more than a day ago, and nothing else")
     func expiry() async throws {
         let shard = try await Shard.make()

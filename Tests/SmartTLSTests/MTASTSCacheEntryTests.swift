@@ -103,7 +103,8 @@ import Testing
     private static func text(_ inForce: MTASTSCacheEntry.InForce) -> String {
         switch inForce {
         case .policy(let held): "\(held.id) \(held.policy.mode)"
-        case .nothing(let reason): (["nothing"] + (reason.map { [$0.rawValue] } ?? [])).joined(separator: " ")
+        case .nothing(let reason):
+            (["nothing"] + (reason.map { [$0.reason.rawValue] } ?? [])).joined(separator: " ")
         case .unknown: "unknown"
         }
     }
@@ -118,7 +119,7 @@ import Testing
         let entry = MTASTSCacheEntry(policyDomain: domain, held: held, failure: failure)
         #expect(entry.demand(for: domain, row.lookup, now: Self.now) == row.demand)
         let fetches: [(MTASTSCacheEntry.Fetch, String)] = [
-            (.none, row.ends.none), (.failed(ReasonCode(rawValue: "sts-webpki-invalid")), row.ends.failed),
+            (.none, row.ends.none), (.failed(.stsWebPKIInvalid, "x"), row.ends.failed),
             (.policy(try Self.policy("testing")), row.ends.fetched),
         ]
         for (fetch, end) in fetches {
@@ -142,7 +143,7 @@ import Testing
     @Test func `a failure is remembered by id and forgotten by success`() throws {
         let domain = try DomainName("example.nl")
         var entry = MTASTSCacheEntry(policyDomain: domain)
-        let failed = MTASTSCacheEntry.Fetch.failed(ReasonCode(rawValue: "sts-policy-fetch-error"))
+        let failed = MTASTSCacheEntry.Fetch.failed(.stsPolicyFetchError, "")
         _ = entry.settle(for: domain, .id("1"), failed, now: Self.now)
         #expect(entry.failure == .init(id: "1", at: Self.now))
         #expect(entry.demand(for: domain, .id("1"), now: Self.now + 60) == .no)

@@ -20,6 +20,16 @@ private final class MemoryStore: MTASTSStore {
         return rows.withLock { $0[domain] }
     }
 
+    func due(at time: Date, limit: Int) async throws -> [String] {
+        if isAway.withLock({ $0 }) { throw LabError("away") }
+        return rows.withLock { rows in
+            rows.values.filter { row in
+                let rest = row.expiresAt.timeIntervalSince(time)
+                return rest > 0 && rest < row.expiresAt.timeIntervalSince(row.fetchedAt) / 4
+            }.map(\.domain).prefix(limit).map { $0 }
+        }
+    }
+
     func keep(_ policy: StoredMTASTSPolicy) async throws {
         if isAway.withLock({ $0 }) { throw LabError("away") }
         rows.withLock { rows in
@@ -93,7 +103,7 @@ extension MTASTSStatus {
         case .unasked: "unasked"
         case .bypassed: "bypassed"
         case .absent: "absent"
-        case .unavailable(let reason): reason.rawValue
+        case .unavailable(let unavailable): unavailable.reason.rawValue
         case .unknown(let unknown): unknown.isBogus ? "bogus" : "unknown"
         case .policy(let inForce): "\(inForce.id) \(inForce.policy.mode)"
         }
@@ -198,6 +208,26 @@ extension MTASTSStatus {
         #expect(world.occurrences.filter { $0 == .refreshShed }.count == 1)
         world.open()
         try await eventually("they arrived") { await policies.status(of: "d0.test").text == "1 testing" }
+    }
+
+    @Test func `a policy that no mail asks for is refreshed before its time is over`() async throws {
+        let world = World([record: World.txt("1")])
+        world.serve("bar.test", "enforce mx.bar.test 604800")
+        #expect(await world.policies().status(of: "bar.test").text == "1 enforce")
+        // Another worker, which has never seen the domain.
+        let policies = world.policies()
+        for (day, fetched) in [(1, 0), (5, 0), (6, 6), (7, 6), (12, 12)] {
+            world.clock.set(.seconds(day * 86_400))
+            await policies.refreshDue()
+            let expiry = World.start + TimeInterval((fetched + 7) * 86_400)
+            try await eventually("day \(day)") {
+                try await world.store.policy(of: "bar.test")?.expiresAt == expiry
+            }
+        }
+        #expect(world.fetches.count == 3)
+        world.store.isAway.withLock { $0 = true }
+        await policies.refreshDue()
+        #expect(world.occurrences.contains(.storeFailed))
     }
 
     @Test func `our own load and a store that is away are no absence`() async {

@@ -120,6 +120,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         await withGracefulShutdownHandler {
             await withTaskGroup(of: Void.self) { tasks in
                 tasks.addTask { await control.run() }
+                tasks.addTask { await policies.refreshContinually() }
                 await withTaskGroup(of: Void.self) { working in
                     for worker in workers { working.addTask { await worker.run() } }
                 }

@@ -1,5 +1,6 @@
 // MTA-STS policies in the database, as SmartTLS wants them.
 
+import Foundation
 import Ledger
 import SmartTLS
 
@@ -13,6 +14,10 @@ struct LedgerPolicyStore: MTASTSStore {
                 domain: row.domain, id: row.id, body: row.body, fetchedAt: row.fetchedAt,
                 expiresAt: row.expiresAt)
         }
+    }
+
+    func due(at time: Date, limit: Int) async throws -> [String] {
+        try await cache.due(at: time, limit: limit)
     }
 
     func keep(_ policy: StoredMTASTSPolicy) async throws {

@@ -31,7 +31,7 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
     public let fetchedAt: Int64?
     /// Why it could not be had.
     public let reason: ReasonCode?
-    /// Why nobody knew.
+    /// The same, or why nobody knew, in words.
     public let detail: String?
     /// Whether its record was wrongly signed.
     public let isBogus: Bool?
@@ -39,21 +39,21 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
     /// Writes a status down.
     init(_ status: MTASTSStatus) {
         var inForce: MTASTSInForce?
-        var why: ReasonCode?
+        var why: MTASTSUnavailable?
         var unknown: MTASTSUnknown?
         switch status {
         case .unasked: state = .unasked
         case .bypassed: state = .bypassed
         case .absent: state = .absent
         case .policy(let policy): (state, inForce) = (.policy, policy)
-        case .unavailable(let reason): (state, why) = (.unavailable, reason)
+        case .unavailable(let unavailable): (state, why) = (.unavailable, unavailable)
         case .unknown(let reason): (state, unknown) = (.unknown, reason)
         }
         id = inForce?.id
         text = inForce.map { String(decoding: $0.policy.body, as: UTF8.self) }
         fetchedAt = inForce.map { Int64($0.fetchedAt.timeIntervalSince1970 * 1000) }
-        reason = why
-        (detail, isBogus) = (unknown?.detail, unknown?.isBogus)
+        reason = why?.reason
+        (detail, isBogus) = (unknown?.detail ?? why?.detail, unknown?.isBogus)
     }
 
     /// The status again, as it was at a time.
@@ -66,8 +66,10 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
         case .bypassed: return .bypassed
         case .absent: return .absent
         case .unavailable:
-            guard let reason else { throw EvidenceError(.unreadable, "a policy is missing without a reason") }
-            return .unavailable(reason)
+            guard let reason, let detail else {
+                throw EvidenceError(.unreadable, "a policy is missing without a reason")
+            }
+            return .unavailable(MTASTSUnavailable(reason: reason, detail: detail))
         case .unknown:
             guard let detail, let isBogus else {
                 throw EvidenceError(.unreadable, "a policy is unknown without a reason")

@@ -78,6 +78,9 @@ extension DomainReport {
                 lines.append("    \(parts.isEmpty ? "no TLS" : parts.joined(separator: ", "))")
                 if let record = evidence.tlsaRecord { lines.append("    matches TLSA \(record)") }
                 if let detail = evidence.detail { lines.append("    \(detail)") }
+                if let detail = evidence.stsDetail, detail != evidence.detail {
+                    lines.append("    MTA-STS: \(detail)")
+                }
             }
             if !host.findings.isEmpty { lines.append("    found: " + host.findings.joined(separator: ", ")) }
             for remedy in host.remedies { lines.append("    to do: \(remedy.english)") }

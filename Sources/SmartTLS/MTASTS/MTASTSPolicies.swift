@@ -99,6 +99,27 @@ public actor MTASTSPolicies {
         return status
     }
 
+    /// Refreshes, until the task is cancelled, policies whose time is nearly over though no mail has asked for them.
+    public func refreshContinually() async {
+        while true {
+            // Workers that were started together do not come together.
+            try? await Task.sleep(for: .seconds(300) * Double.random(in: 0.8...1.2))
+            if Task.isCancelled { return }
+            await refreshDue()
+        }
+    }
+
+    /// One round: as many as may be under way, and no waiting for them.
+    func refreshDue() async {
+        do {
+            for domain in try await store.due(at: now(), limit: bounds.refreshes) {
+                if let name = try? DomainName(domain) { refresh(name) }
+            }
+        } catch {
+            observe(.storeFailed)
+        }
+    }
+
     /// How much is remembered, in patterns and domains.
     var rememberedWeight: Int { weight }
 
@@ -159,9 +180,9 @@ public actor MTASTSPolicies {
             case .policy(let policy):
                 observe(.fetched)
                 fetched = .policy(policy)
-            case .failed(let reason, _):
+            case .failed(let reason, let detail):
                 observe(.failed(reason))
-                fetched = .failed(reason)
+                fetched = .failed(reason, detail)
             case .gaveUp(let why):
                 observe(.gaveUp)
                 gaveUp = why
@@ -203,7 +224,7 @@ public actor MTASTSPolicies {
         switch inForce {
         case .policy(let held): .policy(MTASTSInForce(held))
         case .nothing(nil): .absent
-        case .nothing(let reason?): .unavailable(reason)
+        case .nothing(let why?): .unavailable(why)
         case .unknown: .unknown(unknown ?? MTASTSUnknown(isBogus: false, detail: "no answer"))
         }
     }

@@ -34,15 +34,26 @@ public enum MTASTSStatus: Sendable, Hashable {
     case absent
     /// One is published, was never held here, and cannot be had: `sts-policy-fetch-error`, `sts-policy-invalid` or
     /// `sts-webpki-invalid`. RFC 8461 §5.1: as if there were none; it is reported.
-    case unavailable(ReasonCode)
+    case unavailable(MTASTSUnavailable)
     /// Nobody knows whether there is one: its record could not be looked up, or what is held could not be read.
     case unknown(MTASTSUnknown)
 
     /// Whether a session that was judged under the other may go on under this: the same policy, whenever it was fetched.
     public func isSame(as other: MTASTSStatus) -> Bool {
-        guard case .policy(let one) = self, case .policy(let two) = other else { return self == other }
-        return one.id == two.id && one.policy == two.policy
+        switch (self, other) {
+        case (.policy(let one), .policy(let two)): one.id == two.id && one.policy == two.policy
+        case (.unavailable(let one), .unavailable(let two)): one.reason == two.reason
+        default: self == other
+        }
     }
+}
+
+/// Why a policy that is published cannot be had.
+public struct MTASTSUnavailable: Sendable, Hashable {
+    /// The type of the failure (RFC 8460 §4.3.2.1).
+    public let reason: ReasonCode
+    /// What failed, in words that name hosts and no persons.
+    public let detail: String
 }
 
 /// Why nobody knows whether there is a policy.
@@ -64,9 +75,12 @@ extension MTASTSStatus {
         case .unasked: return []
         case .bypassed: return [.stsBypassed]
         case .absent: return [.stsAbsent]
-        case .unavailable(.stsWebPKIInvalid): return [.stsWebPKIInvalid]
-        case .unavailable(.stsPolicyInvalid): return [.stsPolicyInvalid]
-        case .unavailable: return [.stsPolicyFetchError]
+        case .unavailable(let unavailable):
+            switch unavailable.reason {
+            case .stsWebPKIInvalid: return [.stsWebPKIInvalid]
+            case .stsPolicyInvalid: return [.stsPolicyInvalid]
+            default: return [.stsPolicyFetchError]
+            }
         case .unknown(let unknown): return [unknown.isBogus ? .stsBogus : .stsLookupFailed]
         case .policy(let inForce):
             var found: Set<Finding> = [inForce.isEnforced ? .stsEnforce : .stsTesting]
@@ -79,14 +93,15 @@ extension MTASTSStatus {
         }
     }
 
-    /// What stands in the way of using a host at all, in words; nil: nothing.
+    /// What is wrong with the policy, or with a host by it, in words; nil: nothing.
     func complaint(about host: String) -> String? {
         switch self {
         case .unknown(let unknown): return unknown.detail
+        case .unavailable(let unavailable): return unavailable.detail
         case .policy(let inForce) where !inForce.names(host):
             let patterns = inForce.policy.mx.prefix(5).map(\.description).joined(separator: ", ")
             return "\(host) is not in the MTA-STS policy \(inForce.id) (mx: \(patterns))"
-        case .unasked, .bypassed, .policy, .absent, .unavailable: return nil
+        case .unasked, .bypassed, .policy, .absent: return nil
         }
     }
 

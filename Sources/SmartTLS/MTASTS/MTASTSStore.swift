@@ -39,6 +39,8 @@ public protocol MTASTSStore: Sendable {
     ///
     /// - Throws: when it cannot be read: then nobody knows.
     func policy(of domain: String) async throws -> StoredMTASTSPolicy?
+    /// Domains whose policies are in the last quarter of their time, in no order, at most so many.
+    func due(at time: Date, limit: Int) async throws -> [String]
     /// Keeps a policy, unless one that was fetched later is there already.
     func keep(_ policy: StoredMTASTSPolicy) async throws
 }

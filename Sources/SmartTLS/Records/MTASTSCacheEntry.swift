@@ -40,6 +40,8 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         var at: Date
         /// Why.
         var reason: ReasonCode = .stsPolicyFetchError
+        /// The same in words.
+        var detail = ""
     }
 
     /// What the lookup of the record came to.
@@ -59,7 +61,7 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         /// A valid policy.
         case policy(MTASTSPolicy)
         /// No policy: `sts-policy-fetch-error`, `sts-webpki-invalid` or `sts-policy-invalid` (RFC 8460 §4.3.2.1).
-        case failed(ReasonCode)
+        case failed(ReasonCode, String)
     }
 
     /// Whether to fetch.
@@ -77,7 +79,7 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         /// This policy, whose mode is `enforce` or `testing`.
         case policy(Held)
         /// None. With a reason where one is published and could not be had, which is reported.
-        case nothing(ReasonCode?)
+        case nothing(MTASTSUnavailable?)
         /// Nobody knows whether there is one: the ruleset says what that is worth, and it is never an absence.
         case unknown
     }
@@ -135,7 +137,7 @@ struct MTASTSCacheEntry: Sendable, Hashable {
         let before = unexpired(at: now)
         var published: String?
         if case .id(let id) = lookup { published = id }
-        var reason: ReasonCode?
+        var why: MTASTSUnavailable?
         switch fetch {
         case .policy(let policy):
             // Fetched for an id, or anew for the one that is held. For anything else there was nothing to fetch.
@@ -143,18 +145,20 @@ struct MTASTSCacheEntry: Sendable, Hashable {
             let fetched = Held(id: id, policy: policy, fetchedAt: now)
             (held, failure) = (fetched, nil)
             return Self.inForce(fetched)
-        case .failed(let why):
-            failure = Failure(id: published, at: now, reason: why)
-            reason = why
+        case .failed(let reason, let detail):
+            failure = Failure(id: published, at: now, reason: reason, detail: detail)
+            why = MTASTSUnavailable(reason: reason, detail: detail)
         case .none:
             // Left alone since it failed a moment ago: still published, still not to be had.
-            if let failure, published != nil { reason = failure.reason }
+            if let failure, published != nil {
+                why = MTASTSUnavailable(reason: failure.reason, detail: failure.detail)
+            }
         }
         if let before { return Self.inForce(before) }
         switch lookup {
         case .failed: return .unknown
         case .absent: return .nothing(nil)
-        case .id: return .nothing(reason)
+        case .id: return .nothing(why)
         }
     }
 

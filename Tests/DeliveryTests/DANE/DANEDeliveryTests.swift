@@ -272,14 +272,3 @@ import Testing
         await names.stop()
     }
 }
-
-extension Verdict.Outcome {
-    /// The event that a delivery under it ends in.
-    fileprivate var event: String {
-        switch self {
-        case .deliver: "delivered"
-        case .defer: "deferred"
-        case .refuse: "refused"
-        }
-    }
-}

@@ -4,6 +4,9 @@
 import DNS
 import Foundation
 import Lab
+import NIOPosix
+import Policy
+import SmartTLS
 import TLS
 import Testing
 
@@ -23,6 +26,8 @@ import Testing
         /// Nil: no STARTTLS.
         let identity: TestIdentity?
         var record: TLSARecord?
+        /// What a report says of the policy.
+        var complaint: String?
         /// `kind reason` by ruleset.
         let ends: [String: String]
     }
@@ -94,7 +99,8 @@ import Testing
                 change: { host in
                     host.status = 301
                     host.location = "https://mta-sts.wrongmx.test:{P}/.well-known/mta-sts.txt"
-                }, identity: try good("redirect.test"), ends: ends(proven, proven)),
+                }, identity: try good("redirect.test"), complaint: "HTTP status 301",
+                ends: ends(proven, proven)),
             Row(
                 rule: "§3.3: the policy host's certificate is wrong", domain: "webpki.test",
                 policy: policy("enforce", "mx.other.test"),
@@ -102,7 +108,8 @@ import Testing
                     if let own = try? TestAuthority.selfSigned(["mta-sts.webpki.test"]) {
                         host.identity = own
                     }
-                }, identity: try good("webpki.test"), ends: ends(proven, proven)),
+                }, identity: try good("webpki.test"), complaint: "certificate rejected",
+                ends: ends(proven, proven)),
             Row(
                 rule: "§3.3: the policy host has the certificate of another domain", domain: "neighbour.test",
                 policy: policy("enforce", "mx.other.test"),
@@ -111,7 +118,8 @@ import Testing
                 }, identity: try good("neighbour.test"), ends: ends(proven, proven)),
             Row(
                 rule: "§3.3: not text/plain", domain: "html.test", policy: policy("enforce", "mx.other.test"),
-                change: { $0.type = "text/html" }, identity: try good("html.test"), ends: ends(proven, proven)
+                change: { $0.type = "text/html" }, identity: try good("html.test"),
+                complaint: "not text/plain", ends: ends(proven, proven)
             ),
             Row(
                 rule: "law 2: the record cannot be looked up", domain: "servfail.test", zone: "@ MX 10 mx\n",
@@ -243,6 +251,26 @@ import Testing
         #expect(Set(asked).count == asked.count, "each policy is fetched once")
         #expect(!asked.contains { $0.hasPrefix("127.0.9.11 ") }, "no request where the certificate is wrong")
         try await lab.checkEvidence(of: events, alterations: 100)
+        // A report comes to what deliveries came to, and says what is wrong with a policy.
+        let resolver = try Self.resolver(names)
+        let judge = DomainJudge(
+            router: Router(
+                resolver: resolver, port: port,
+                policies: try lab.policies(settings: ["policy.port=\(hosts.port)"], resolver: resolver)),
+            examiner: HostExaminer(
+                group: MultiThreadedEventLoopGroup.singleton,
+                tls: try TLSContext.client(trust: .pem(lab.authority.rootPEM), minimumVersion: .tls10),
+                heloName: "zegel.test", sourceAddress: nil, port: port, timeouts: SessionTimeouts()),
+            port: port)
+        for row in rows {
+            let report = await judge.report(on: row.domain, under: RulesetBook().all)
+            for (ruleset, end) in row.ends {
+                let told = report.verdicts[ruleset].map { "\($0.outcome.event) \($0.reasonCode)" }
+                #expect(told == end, "\(row.rule), \(ruleset)")
+            }
+            let detail = report.hosts.last?.evidence?.stsDetail ?? ""
+            if let complaint = row.complaint { #expect(detail.contains(complaint), "\(row.rule): \(detail)") }
+        }
         for server in servers { try await server.stop() }
         await hosts.stop()
         await names.stop()

@@ -44,7 +44,7 @@ import Testing
         }
         switch policy {
         case .absent: return .absent
-        case .unavailable: return .unavailable(.stsPolicyFetchError)
+        case .unavailable: return .unavailable(MTASTSUnavailable(reason: .stsPolicyFetchError, detail: "x"))
         case .unknown: return .unknown(MTASTSUnknown(isBogus: false, detail: "x"))
         case .bogus: return .unknown(MTASTSUnknown(isBogus: true, detail: "x"))
         case .enforced: return try inForce("enforce", "host")
