@@ -61,7 +61,7 @@ public struct ClaimedDelivery: Sendable {
     /// Field `envelope`.
     public let sealedEnvelope: [UInt8]
     /// Those still open.
-    public let recipients: [ClaimedRecipient]
+    public internal(set) var recipients: [ClaimedRecipient]
     /// Set when it is a delivery status notification.
     public let reportsOn: UUID?
 }
@@ -138,7 +138,7 @@ extension WorkLedger {
                     .textArray(request.excludedLanes.map { $0 }), .int4(request.perLane),
                 ]),
         ])
-        return try rows[1].map { row in
+        let claimed = try rows[1].map { row in
             let numbers = try row.isNull(22) ? [] : row.int4Array(22)
             let addresses = try row.isNull(23) ? [] : row.bytesArray(23)
             return ClaimedDelivery(
@@ -158,6 +158,40 @@ extension WorkLedger {
                     ClaimedRecipient(number: $0, sealedAddress: $1)
                 },
                 reportsOn: try row.optionalUUID(21))
+        }
+        return try await openOnly(claimed)
+    }
+
+    // Which recipients of these deliveries are open?
+    private static let openRecipients = """
+        SELECT r.message_id, r.delivery_no, r.rcpt_no FROM unnest($1::uuid[], $2::int[]) AS a (m, n)
+        JOIN ledger.recipient r ON r.message_id = a.m AND r.delivery_no = a.n WHERE r.state = 'open'
+        """
+
+    /// Without recipients that a late 250 served while the claim was under way: the claim's snapshot may be older than the moment
+    /// its rows were locked. Read after the claim committed: a result that is later still finds the claim, and voids it. A delivery
+    /// that nobody had claimed before has no late results, so the common case asks nothing.
+    private func openOnly(_ claimed: [ClaimedDelivery]) async throws -> [ClaimedDelivery] {
+        let again = claimed.map(\.reference).filter { $0.fence > 1 }
+        if again.isEmpty { return claimed }
+        let rows = try await pool.withConnection { connection in
+            try await connection.perform { session in
+                try session.query(
+                    Self.openRecipients, [.uuidArray(again.map(\.message)), .int4Array(again.map(\.number))])
+            }
+        }
+        var open: [UUID: [Int32: Set<Int32>]] = [:]
+        for row in rows {
+            open[try row.uuid(0), default: [:]][try row.int4(1), default: []].insert(try row.int4(2))
+        }
+        return claimed.compactMap { delivery in
+            let reference = delivery.reference
+            if reference.fence == 1 { return delivery }
+            // None left: the late result has ended the delivery, and there is no claim.
+            guard let numbers = open[reference.message]?[reference.number] else { return nil }
+            var delivery = delivery
+            delivery.recipients.removeAll { !numbers.contains($0.number) }
+            return delivery
         }
     }
 
