@@ -54,7 +54,10 @@ struct ClusterProvisioning: Sendable {
 
     private func createDatabase() async throws {
         let connection = try await PostgresConnection.connect(owner(of: "postgres"))
-        try await connection.perform { try LedgerDatabase.create(PostgresInstance.database, $0) }
+        try await connection.perform { session in
+            try LedgerDatabase.create(PostgresInstance.database, session)
+            try LedgerDatabase.closeOthers(session)
+        }
         await connection.close()
     }
 

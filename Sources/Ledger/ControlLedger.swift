@@ -60,7 +60,7 @@ public struct ControlLedger: Sendable {
         var found: [String: CredentialRow] = [:]
         for row in try session.query(
             """
-            SELECT c.id, c.tenant, c.username, c.salt, c.iterations, c.stored_key, c.server_key
+            SELECT c.id, c.tenant, c.username, c.salt, c.iterations, c.stored_key
             FROM control.credential c JOIN control.tenant t ON t.id = c.tenant
             WHERE c.revoked_at IS NULL AND t.disabled_at IS NULL
             """)
@@ -68,7 +68,7 @@ public struct ControlLedger: Sendable {
             let username = try row.text(2)
             found[username] = CredentialRow(
                 id: try row.uuid(0), tenant: try row.text(1), username: username, salt: try row.bytes(3),
-                iterations: try row.int4(4), storedKey: try row.bytes(5), serverKey: try row.bytes(6))
+                iterations: try row.int4(4), storedKey: try row.bytes(5), serverKey: [])
         }
         return found
     }

@@ -28,7 +28,7 @@ public struct CredentialRow: Sendable {
     public let iterations: Int32
     /// SHA-256 of the client key.
     public let storedKey: [UInt8]
-    /// HMAC of the salted password over "Server Key".
+    /// HMAC of the salted password over "Server Key". Empty in what an edge reads: PLAIN and LOGIN need none.
     public let serverKey: [UInt8]
 
     /// One verifier.

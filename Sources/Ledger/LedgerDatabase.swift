@@ -22,4 +22,12 @@ public enum LedgerDatabase {
         guard try session.query(find, [.text(name)]).isEmpty else { return }
         try session.execute("CREATE DATABASE \"\(name)\"")
     }
+
+    /// Only superusers come into the databases that a new server brings along. For whoever owns the whole server: others may
+    /// keep something of theirs there.
+    ///
+    /// - Throws: `PostgresError` unless the session is a superuser's.
+    public static func closeOthers(_ session: PostgresSession) throws(PostgresError) {
+        try session.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+    }
 }

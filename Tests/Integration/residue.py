@@ -233,8 +233,7 @@ with folder() as path:
         id = kept[0]
         relations = z.sql("SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = "
                           "c.relnamespace WHERE n.nspname IN ('ledger', 'control') AND c.relkind IN ('r', 'p', 'v', 'm', 'S')").split()
-        allowed = {"ledger.schema_migration", "control.version", "control.tenant", "control.sender_domain",
-                   "control.credential", "control.key_set"}
+        allowed = {"ledger.schema_migration", "control.version", "control.tenant", "control.sender_domain", "control.key_set"}
         attempts = [f"TABLE {relation}" for relation in relations]
         attempts += [f"COPY {relation} TO STDOUT" for relation in relations]
         for relation in ("ledger.message", "ledger.content", "ledger.recipient", "ledger.event", "ledger.batch_key",
@@ -263,9 +262,12 @@ with folder() as path:
             "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
             "CREATE TABLE public.t (i int)", "ALTER ROLE zegel_edge SUPERUSER", "CREATE ROLE x", "CHECKPOINT",
             "SELECT pg_create_logical_replication_slot('s', 'test_decoding')", "SELECT pg_export_snapshot(), * FROM ledger.content",
+            "CREATE TEMP TABLE t (i int)", "SELECT server_key FROM control.credential", "SET session_replication_role = 'replica'",
             "SET log_statement = 'all'", "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"]
         attempts += [f"SET ROLE {role}; TABLE ledger.content" for role in
                      ("postgres", "zegel_worker", "zegel_api", "zegel_admin", "pg_read_all_data", "pg_read_server_files")]
+        attempts += [f"INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at) VALUES ('{id}', 'demo', '{id}', 0, '{kind}', now())"
+                     for kind in ("delivered", "bounced", "withdrawn", "released", "shredded")]
         answers = psql(dsn, attempts)
         outputs = [answer for _, answer in answers]
         refused = sum(failed for failed, _ in answers)
@@ -273,6 +275,10 @@ with folder() as path:
                           for text, (failed, _) in zip(attempts, answers) if not failed}
         report.figure("tried with the edge's credentials", f"{len(attempts)} statements, {refused} refused")
         report.check("only what an edge needs can be read", open_relations <= allowed, open_relations - allowed)
+        for database in ("postgres", "template1"):
+            p = subprocess.run(["psql", "-X", "-d", f"{dsn} dbname={database}", "-c", "SELECT 1"], text=True, capture_output=True,
+                               timeout=20)
+            report.check(f"it does not come into {database}", "permission denied for database" in p.stderr, p.stdout + p.stderr)
         # What it may call: nothing of it hands out what was taken in.
         functions = z.sql("SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname "
                           "IN ('ledger', 'control') AND has_function_privilege('zegel_edge', p.oid, 'EXECUTE') AND p.prokind = 'f' "

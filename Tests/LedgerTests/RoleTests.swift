@@ -21,7 +21,7 @@ import Testing
         configuration + [
             "control.credential.id", "control.credential.tenant", "control.credential.username",
             "control.credential.salt", "control.credential.iterations", "control.credential.stored_key",
-            "control.credential.server_key", "control.credential.created_at", "control.credential.revoked_at",
+            "control.credential.revoked_at",
         ])
 
     /// What an edge may call. None answers a sealed byte; `replay_keys` answers keys of replay tags, which it makes.
@@ -118,6 +118,42 @@ import Testing
         await shard.close()
     }
 
+    @Test(
+        "An edge tells that it accepted or rejected, and nothing that others decide; also by COPY, also into a new day",
+        arguments: [0, 20])
+    func edgeEvents(daysFromNow: Int) async throws {
+        let shard = try await Shard.make()
+        let at = Date().addingTimeInterval(Double(daysFromNow) * 86_400)
+        // A partition made now has what its table has.
+        try await shard.execute("SELECT ledger.ensure_partitions(current_date + \(daysFromNow), 1)")
+        let columns = "INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at)"
+        @Sendable func row(_ kind: String) -> String {
+            "\(columns) VALUES ('\(Mail.id(at: at))', 'demo', '\(Mail.id(at: at))', 0, '\(kind)', now())"
+        }
+        for kind in ["delivered", "refused", "bounced", "withdrawn", "released", "shredded", "Accepted", ""] {
+            let error = await #expect(throws: PostgresError.self, "\(kind)") {
+                try await shard.edge.withConnection { connection in
+                    _ = try await connection.perform { try $0.execute(row(kind)) }
+                }
+            }
+            #expect(error?.sqlState == "42501", "\(kind)")
+            // Whoever else may write events is not concerned.
+            try await shard.worker.withConnection { connection in
+                _ = try await connection.perform { try $0.execute(row(kind)) }
+            }
+        }
+        for kind in ["accepted", "rejected"] {
+            try await shard.edge.withConnection { connection in
+                _ = try await connection.perform { try $0.execute(row(kind)) }
+            }
+        }
+        // COPY and the function that withdraws still do their work.
+        let message = Mail.make(at: at)
+        try await shard.accept([message])
+        #expect(try await shard.intake.withdraw([message.id]).withdrawn == [message.id])
+        await shard.close()
+    }
+
     @Test("No other way leads an edge to what it wrote")
     func edgeTricks() async throws {
         let shard = try await Shard.make()
@@ -152,6 +188,9 @@ import Testing
             "SELECT pg_logical_slot_get_changes('x', NULL, NULL)", "SELECT lo_import('/etc/passwd')",
             "SELECT ledger.sweep_uploads('0s', 100)",
             "INSERT INTO control.credential SELECT * FROM control.credential",
+            "CREATE TEMP TABLE t (a int)", "CREATE TEMP VIEW v AS SELECT 1", "SELECT 1 INTO TEMP t",
+            "ALTER TABLE ledger.event DISABLE TRIGGER edge_events",
+            "SET session_replication_role = 'replica'",
         ]
         try await shard.edge.withConnection { connection in
             try await connection.perform { session in
