@@ -64,7 +64,8 @@ public enum DeliveryStep: Sendable {
     /// Again at `due`, for those still open.
     case retry(due: Date, possibleDuplicate: Bool, delayReported: Bool)
     /// An operator must decide. `possibleDuplicate`: a final dot may have been sent, which whoever sends it again must say.
-    case hold(possibleDuplicate: Bool)
+    /// Counts as an attempt like a retry.
+    case hold(possibleDuplicate: Bool, delayReported: Bool)
 }
 
 /// A delivery status notification and the batch keys it was sealed under.

@@ -22,7 +22,7 @@ struct CompletionPlan {
     var recipientStates: [(message: UUID, number: Int32, state: String)] = []
     var deletes: [Key] = []
     var retries: [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] = []
-    var holds: [(key: Key, possibleDuplicate: Bool)] = []
+    var holds: [(key: Key, possibleDuplicate: Bool, delayReported: Bool)] = []
     /// Claims of a new owner that are void, because a late 250 ended part of what it would send.
     var revoked: [Key] = []
     var events: [EventRow] = []
@@ -89,7 +89,8 @@ struct CompletionPlan {
         case .ends: end(key, deliveriesOfMessage: completion.deliveriesOfMessage)
         case .retry(let due, let possibleDuplicate, let delayReported):
             retries.append((key, due, possibleDuplicate, delayReported))
-        case .hold(let possibleDuplicate): holds.append((key, possibleDuplicate))
+        case .hold(let possibleDuplicate, let delayReported):
+            holds.append((key, possibleDuplicate, delayReported))
         }
         return .recorded
     }

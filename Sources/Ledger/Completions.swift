@@ -215,14 +215,15 @@ extension WorkLedger {
             statements.append(
                 PostgresStatement(
                     """
-                    UPDATE ledger.delivery d SET state = 'held', worker = NULL,
-                        possible_duplicate = d.possible_duplicate OR a.doubt
-                    FROM unnest($1::uuid[], $2::int[], $3::bool[]) AS a (m, n, doubt)
+                    UPDATE ledger.delivery d SET state = 'held', worker = NULL, attempts = d.attempts + 1,
+                        possible_duplicate = d.possible_duplicate OR a.doubt, delay_reported = a.told
+                    FROM unnest($1::uuid[], $2::int[], $3::bool[], $4::bool[]) AS a (m, n, doubt, told)
                     WHERE d.message_id = a.m AND d.no = a.n
                     """,
                     [
                         .uuidArray(plan.holds.map(\.key.message)), .int4Array(plan.holds.map(\.key.number)),
                         .boolArray(plan.holds.map(\.possibleDuplicate)),
+                        .boolArray(plan.holds.map(\.delayReported)),
                     ]))
         }
         if !plan.revoked.isEmpty {

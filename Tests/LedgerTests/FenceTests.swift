@@ -48,7 +48,7 @@ import Testing
             Mail.completion(
                 first, step: .retry(due: Date(), possibleDuplicate: true, delayReported: true),
                 kind: .deferred),
-            Mail.completion(first, step: .hold(possibleDuplicate: false), kind: .held),
+            Mail.completion(first, step: .hold(possibleDuplicate: false, delayReported: true), kind: .held),
         ]
         for report in reports {
             #expect(try await shard.work.complete([report]) == [.stale(deliveredRecorded: false)])
@@ -77,13 +77,17 @@ import Testing
             Mail.completion(
                 claims[1], step: .retry(due: Date(), possibleDuplicate: false, delayReported: false),
                 kind: .deferred),
-            Mail.completion(claims[2], step: .hold(possibleDuplicate: true), kind: .held),
+            Mail.completion(
+                claims[2], step: .hold(possibleDuplicate: true, delayReported: true), kind: .held),
         ]
         #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
         let ids = claims.map(\.reference.message)
         var before: [String] = []
         for id in ids { before.append(try await state(shard, id)) }
-        #expect(before[2] == "0 held 1 - 0 t | open | accepted held", "released, it is marked")
+        #expect(before[2] == "0 held 1 - 1 t | open | accepted held", "released, it is marked")
+        #expect(
+            try await shard.number(
+                "SELECT count(*) FROM ledger.delivery WHERE state = 'held' AND delay_reported") == 1)
         // Again at once, and again when another worker has the retry.
         #expect(try await shard.work.complete(batch) == [.recorded, .recorded, .recorded])
         for (id, text) in zip(ids, before) { #expect(try await state(shard, id) == text) }

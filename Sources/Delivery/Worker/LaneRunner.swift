@@ -138,11 +138,7 @@ struct LaneRunner: Sendable {
             logger.error(
                 "a notification cannot be sealed: its delivery waits",
                 metadata: ["message_id": "\(delivery.claim.reference.message)", "error": "\(error)"])
-            var patient = policy
-            patient.schedule = RetrySchedule(
-                waits: schedule.waits, expire: .seconds(1 << 40), delayReport: schedule.delayReport)
-            settlement = Settlement.make(delivery.facts, result.waiting(), patient, now: now, random: random)
-            settlement.reports = []
+            settlement = Settlement.withoutKeys(delivery.facts, result, policy, now: now, random: random)
             guard let waiting = try? scribe.completion(delivery, settlement, header: head, now: now) else {
                 hold(delivery, .integrityFailure)
                 return
@@ -221,6 +217,21 @@ struct LaneRunner: Sendable {
             logger.warning(
                 "claims not given back", metadata: ["error": "\(error)", "count": "\(references.count)"])
         }
+    }
+}
+
+extension Settlement {
+    /// What follows while no notification can be sealed: what was delivered is so, everything else waits, however old it is.
+    /// Nobody is told anything, and so nobody counts as told of a delay.
+    static func withoutKeys(
+        _ facts: DeliveryFacts, _ result: AttemptResult, _ policy: SettlementPolicy, now: Date, random: Double
+    ) -> Settlement {
+        var patient = policy
+        patient.schedule = RetrySchedule(
+            waits: policy.schedule.waits, expire: .seconds(1 << 40), delayReport: policy.schedule.delayReport)
+        var silent = facts
+        silent.hasSender = false
+        return make(silent, result.waiting(), patient, now: now, random: random)
     }
 }
 

@@ -74,7 +74,8 @@ struct Scribe: Sendable {
         return Completion(
             reference: claim.reference, deliveriesOfMessage: claim.deliveries, tenant: claim.tenant,
             ended: [],
-            step: .hold(possibleDuplicate: false), events: events, shreddedEventID: UUIDv7.make(at: now))
+            step: .hold(possibleDuplicate: false, delayReported: claim.delayReported), events: events,
+            shreddedEventID: UUIDv7.make(at: now))
     }
 
     private func row(

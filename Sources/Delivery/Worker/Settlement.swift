@@ -123,7 +123,7 @@ struct Settlement: Sendable {
         var delayReported = facts.delayReported
         if settlement.reports.contains(where: { $0.action == .delayed }) { delayReported = true }
         if isHeld {
-            settlement.step = .hold(possibleDuplicate: isInDoubt)
+            settlement.step = .hold(possibleDuplicate: isInDoubt, delayReported: delayReported)
         } else if isOpen {
             settlement.step = .retry(due: due, possibleDuplicate: isInDoubt, delayReported: delayReported)
         }

@@ -30,7 +30,7 @@ import Testing
 
     private func settle(
         _ facts: DeliveryFacts, _ kinds: [RecipientResult.Kind], holdsInDoubt: Bool = false, age: Double = 1,
-        passedOn: Bool = true
+        passedOn: Bool = true, hasKeys: Bool = true
     ) -> Settlement {
         var result = AttemptResult()
         for (index, kind) in kinds.enumerated() {
@@ -46,9 +46,11 @@ import Testing
             one.isReportPassedOn = passedOn
             result.recipients.append(one)
         }
-        return Settlement.make(
-            facts, result, SettlementPolicy(schedule: schedule, holdsInDoubt: holdsInDoubt),
-            now: accepted.addingTimeInterval(age), random: 0.5)
+        let policy = SettlementPolicy(schedule: schedule, holdsInDoubt: holdsInDoubt)
+        let now = accepted.addingTimeInterval(age)
+        return hasKeys
+            ? Settlement.make(facts, result, policy, now: now, random: 0.5)
+            : Settlement.withoutKeys(facts, result, policy, now: now, random: 0.5)
     }
 
     @Test("Every recipient ends on its own, and only the rest is tried again")
@@ -130,11 +132,36 @@ import Testing
         #expect(resend.events.map(\.possibleDuplicate) == [true])
         #expect(resend.events.map(\.kind) == [.deferred])
         let hold = settle(try facts(), [.inDoubt], holdsInDoubt: true)
-        guard case .hold(possibleDuplicate: true) = hold.step else {
+        guard case .hold(possibleDuplicate: true, delayReported: false) = hold.step else {
             Issue.record("not held, or its release would send it unmarked")
             return
         }
         #expect(hold.events.map(\.kind) == [.held])
+    }
+
+    @Test("A hold keeps what its sender was told of")
+    func heldAfterReport() throws {
+        let hold = settle(
+            try facts(notify: [nil, nil]), [.inDoubt, .deferred], holdsInDoubt: true, age: 5 * 3600)
+        #expect(hold.reports.map(\.action) == [.delayed])
+        guard case .hold(possibleDuplicate: true, delayReported: true) = hold.step else {
+            Issue.record("not held, or told again after its release")
+            return
+        }
+    }
+
+    @Test("Without keys a 250 is recorded, the rest waits whatever its age, and nobody counts as told")
+    func withoutKeys() throws {
+        let waiting = settle(
+            try facts(notify: [[.success], nil, nil]), [.delivered, .bounced, .deferred], age: 9 * 86400,
+            passedOn: false, hasKeys: false)
+        #expect(waiting.ended.map(\.number) == [0] && waiting.ended.map(\.state) == [.delivered])
+        #expect(waiting.events.map(\.kind) == [.delivered, .deferred, .deferred])
+        #expect(waiting.reports.isEmpty)
+        guard case .retry(_, possibleDuplicate: false, delayReported: false) = waiting.step else {
+            Issue.record("no retry, or a report that was never sent counts as sent")
+            return
+        }
     }
 
     @Test("A delivery after a dot in doubt is marked as a possible duplicate")
