@@ -70,8 +70,9 @@ struct AnySettingKey: Sendable {
     }
 }
 
-/// A value as a source wrote it: one text, or the items of a YAML sequence or mapping (as `key=value`).
+/// A value as a source wrote it: one text, or the items of a YAML sequence, or those of a mapping as `key=value`.
 enum SettingText: Sendable, Equatable {
     case one(String)
     case items([String])
+    case pairs([String])
 }

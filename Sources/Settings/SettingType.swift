@@ -21,10 +21,11 @@ struct SettingType<Value: Sendable>: Sendable {
         _ parse: @escaping @Sendable (String) throws(SettingProblem) -> Value
     ) -> SettingType {
         SettingType(name, limits: limits) { (text) throws(SettingProblem) in
-            guard case .one(let text) = text else {
-                throw SettingProblem(problem: "is a list", fix: "write one \(name)")
+            switch text {
+            case .one(let text): return try parse(text)
+            case .items: throw SettingProblem(problem: "is a list", fix: "write one \(name)")
+            case .pairs: throw SettingProblem(problem: "is a mapping", fix: "write one \(name)")
             }
-            return try parse(text)
         }
     }
 }
@@ -158,7 +159,7 @@ extension SettingType {
         SettingType("list of \(item.name)", limits: item.limits) { (text) throws(SettingProblem) in
             let texts: [String]
             switch text {
-            case .items(let items): texts = items
+            case .items(let items), .pairs(let items): texts = items
             case .one(let text):
                 texts = text.split(separator: separator).map(trimmed).filter { !$0.isEmpty }
             }

@@ -117,6 +117,7 @@ public struct Settings: Sendable {
             switch text {
             case .one(let one): .one(trimmed(one))
             case .items(let items): .items(items.map(trimmed))
+            case .pairs(let pairs): .pairs(pairs.map(trimmed))
             }
         do {
             held[key.entry.name] = Held(text: clean, origin: origin, value: try key.parse(clean))
@@ -187,7 +188,7 @@ public struct Settings: Sendable {
             switch text {
             case nil: ""
             case .one(let one): one
-            case .items(let items): items.joined(separator: ",")
+            case .items(let items), .pairs(let items): items.joined(separator: ",")
             }
         if shown.isEmpty { return "(not set)" }
         return entry.isSecret ? "(set)" : shown

@@ -18,8 +18,11 @@ enum YAMLSource {
         do {
             data = try Data(contentsOf: URL(fileURLWithPath: file))
         } catch {
+            // Also where a folder on the way is not there, or not ours to look into.
+            var isMissing = false
+            if access(file, F_OK) != 0 { isMissing = errno == ENOENT }
             throw SettingsError(
-                place: file, key: nil, problem: "cannot be read",
+                place: file, key: nil, problem: isMissing ? "does not exist" : "cannot be read",
                 fix: "give --config a file that this user may read")
         }
         guard data.count <= sizeLimit, let text = String(data: data, encoding: .utf8) else {
@@ -35,7 +38,7 @@ enum YAMLSource {
         do {
             root = try Yams.compose(yaml: text)
         } catch let error as YamlError {
-            throw unreadable(error, file: file)
+            throw unreadable(error, in: text, file: file)
         } catch {
             throw SettingsError(
                 place: file, key: nil, problem: "is no YAML", fix: "write lines of key: value")
@@ -103,7 +106,7 @@ enum YAMLSource {
                     }
                     items.append("\(left.string)=\(right.string)")
                 }
-                entries.append(Entry(name: name, text: .items(items), line: line))
+                entries.append(Entry(name: name, text: .pairs(items), line: line))
             case .mapping(let inner):
                 try flatten(inner, prefix: name + ".", file: file, into: &entries)
             case .alias:
@@ -114,19 +117,42 @@ enum YAMLSource {
         }
     }
 
-    private static func unreadable(_ error: YamlError, file: String) -> SettingsError {
+    private static func unreadable(_ error: YamlError, in text: String, file: String) -> SettingsError {
         let (line, problem): (Int?, String) =
             switch error {
             case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
                 .composer(_, let problem, let mark, _):
                 (mark.line, problem)
             case .duplicatedKeysInMapping(let duplicates, let context):
-                (context.mark.line, "has keys twice: \(duplicates.sorted().joined(separator: ", "))")
+                (
+                    duplicates.compactMap { secondLine(of: $0, in: text, from: context.mark) }.min()
+                        ?? context.mark.line,
+                    "has keys twice: \(duplicates.sorted().joined(separator: ", "))"
+                )
             case .reader(let problem, _, _, _): (nil, problem)
             default: (nil, "cannot be parsed")
             }
         return SettingsError(
             place: line.map { "\(file):\($0)" } ?? file, key: nil, problem: "is no YAML: \(problem)",
             fix: "write lines of key: value, nested by spaces")
+    }
+
+    /// The line at which a key of the block mapping that begins at `mark` stands again; nil where that is not plain to see.
+    private static func secondLine(of key: String, in text: String, from mark: Mark) -> Int? {
+        let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+        var isSecond = false
+        for (index, line) in lines.enumerated().dropFirst(mark.line - 1) {
+            let indent = line.prefix { $0 == " " }.count
+            let content = line.dropFirst(indent)
+            if content.isEmpty || content.hasPrefix("#") { continue }
+            // Before it ends: a key further left is one of a mapping around this.
+            if indent < mark.column - 1 { return nil }
+            guard indent == mark.column - 1 || index == mark.line - 1, let end = content.firstIndex(of: ":"),
+                content[..<end].trimmingCharacters(in: CharacterSet(charactersIn: " \"'")) == key
+            else { continue }
+            if isSecond { return index + 1 }
+            isSecond = true
+        }
+        return nil
     }
 }

@@ -171,6 +171,7 @@ private func refusal(
             "edge.yaml:1: delivery.retry: is empty; write at least one duration", "delivery.retry: \"\"\n"
         ),
         ("edge.yaml:1: worker.lease: is a list; write one duration", "worker.lease: [15s]\n"),
+        ("edge.yaml:1: delivery.expire: is a mapping; write one duration", "delivery: {expire: {a: 1}}\n"),
         ("edge.yaml:2: worker.lease: has no value; give one or remove the line", "worker:\n  lease:\n"),
         (
             "edge.yaml:3: worker.lease: is set a second time, first at line 1; remove one of the two",
@@ -194,7 +195,11 @@ private func refusal(
         let line = refusal("edge.listen: 127.0.0.1:25\nworker: {\n")
         #expect(line.hasPrefix("edge.yaml:"))
         #expect(line.contains(": is no YAML: "))
-        #expect(refusal("a: 1\na: 2\n").hasPrefix("edge.yaml:1: is no YAML: has keys twice: a;"))
+        #expect(refusal("a: 1\na: 2\n").hasPrefix("edge.yaml:2: is no YAML: has keys twice: a;"))
+        #expect(
+            refusal("edge:\n  a: 1\n  # b\n  b: 1\n\n  \"b\": 2\n  a: 3\nb: 4\n")
+                .hasPrefix("edge.yaml:6: is no YAML: has keys twice: a, b;"))
+        #expect(refusal("edge: {a: 1, a: 2}\n").hasPrefix("edge.yaml:1: is no YAML: has keys twice: a;"))
     }
 
     @Test(arguments: [
@@ -220,7 +225,7 @@ private func refusal(
     @Test func aMissingFileIsNamed() {
         #expect(
             throws: SettingsError(
-                place: "/nowhere/edge.yaml", key: nil, problem: "cannot be read",
+                place: "/nowhere/edge.yaml", key: nil, problem: "does not exist",
                 fix: "give --config a file that this user may read")
         ) { try Settings(file: "/nowhere/edge.yaml") }
         #expect(SettingsError.exitCode == 78)
