@@ -29,6 +29,12 @@ enum SMTPCommand: Equatable {
         return 512
     }
 
+    /// What is said of a line that is longer than its verb allows; its first octets are enough (RFC 4954 §4 and §6 for AUTH).
+    static func tooLong(_ line: [UInt8]) -> CommandError {
+        var cursor = ByteCursor(line)
+        return CommandError(cursor.skip(ignoringCase: "AUTH") ? .exchangeTooLong : .lineTooLong)
+    }
+
     /// The longest line of an AUTH exchange (RFC 4954 §4), in octets.
     static let authenticationLineLength = 12_288
 
@@ -36,7 +42,7 @@ enum SMTPCommand: Equatable {
     ///
     /// - Throws: The reply that names what is wrong.
     static func parse(_ line: [UInt8]) throws(CommandError) -> SMTPCommand {
-        guard line.count + 2 <= maximumLength(line) else { throw CommandError(.lineTooLong) }
+        guard line.count + 2 <= maximumLength(line) else { throw tooLong(line) }
         var cursor = ByteCursor(line)
         let verb = cursor.take(while: ASCII.isLetter)
         let rest = { (cursor: inout ByteCursor) throws(CommandError) -> String in
@@ -150,6 +156,7 @@ enum SMTPCommand: Equatable {
 struct CommandError: Error, Equatable {
     enum Code: Equatable {
         case lineTooLong
+        case exchangeTooLong
         case unknownCommand
         case argumentMissing
         case argumentUnexpected
@@ -171,6 +178,7 @@ struct CommandError: Error, Equatable {
     var reply: SMTPReply {
         switch code {
         case .lineTooLong: SMTPReply(500, .init(5, 5, 2), "Line too long")
+        case .exchangeTooLong: SMTPReply(500, .init(5, 5, 6), "Authentication exchange line is too long")
         case .unknownCommand: SMTPReply(500, .init(5, 5, 1), "Command not recognised")
         case .argumentMissing: SMTPReply(501, .init(5, 5, 4), "This command needs an argument")
         case .argumentUnexpected: SMTPReply(501, .init(5, 5, 4), "This command takes no argument")

@@ -63,7 +63,7 @@ public struct SMTPServerMachine: ~Copyable {
         /// The octets of a chunk that was refused before it began.
         case skippingChunk(remaining: Int, then: SMTPReply)
         /// The rest of a command line that is too long.
-        case skippingLine
+        case skippingLine(CommandError)
         case closed
     }
 
@@ -186,7 +186,8 @@ public struct SMTPServerMachine: ~Copyable {
                 }
                 switch nextLine(limit: nil) {
                 case .line(let line): return command(line)
-                case .tooLong: phase = .skippingLine
+                case .tooLong:
+                    phase = .skippingLine(SMTPCommand.tooLong(Array(inbound.readableBytesView.prefix(4))))
                 case .bareLineEnd: return close(CommandError(.bareLineEnd).reply)
                 case .incomplete: return .needInput
                 }
@@ -199,9 +200,9 @@ public struct SMTPServerMachine: ~Copyable {
                 case .bareLineEnd: return close(CommandError(.bareLineEnd).reply)
                 case .incomplete: return .needInput
                 }
-            case .skippingLine:
+            case .skippingLine(let error):
                 switch skipLine() {
-                case .line: return refuse(CommandError(.lineTooLong).reply)
+                case .line: return refuse(error.reply)
                 case .bareLineEnd: return close(CommandError(.bareLineEnd).reply)
                 case .incomplete, .tooLong: return .needInput
                 }

@@ -79,6 +79,14 @@ import Testing
             rule: "RFC 5321 §4.5.3.1.4: a line without end is dropped up to its end",
             input: String(repeating: "y", count: 100_000) + "\r\nNOOP\r\n", codes: ["500 5.5.2", "250 2.0.0"]),
         Row(
+            rule: "RFC 4954 §4, §6: an AUTH line that is too long says so by its own code",
+            input: "AUTH PLAIN \(String(repeating: "y", count: 12_277))\r\nNOOP\r\n",
+            codes: ["500 5.5.6", "250 2.0.0"]),
+        Row(
+            rule: "RFC 4954 §4, §6: and one without end",
+            input: "auth plain \(String(repeating: "y", count: 100_000))\r\nNOOP\r\n",
+            codes: ["500 5.5.6", "250 2.0.0"]),
+        Row(
             rule: "RFC 5321 §4.5.1: postmaster without a domain, when nobody is named",
             input: mail + "RCPT TO:<postmaster>\r\n", codes: ["250", "250 2.1.0", "550 5.1.1"]),
         Row(
