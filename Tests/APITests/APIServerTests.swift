@@ -232,6 +232,8 @@ struct APIServerTests {
             try expect("/v1/events?after=\(foreign)", key, 400, "another cluster")
             try expect("/v1/events?after=\(strange)", key, 400, "another cluster")
             try expect("/v1/events?limit=0", key, 400, "'limit'")
+            try expect("/v1/events?afer=garbage", key, 400, "'afer' is no parameter")
+            try expect("/v1/events?limit=1&After=", key, 400, "'After' is no parameter")
             try expect("/v1/events?limit=1001", key, 400, "'limit'")
             try expect("/v1/events?limit=x", key, 400, "'limit'")
             try expect("/v1/events?wait=31", key, 400, "'wait'")

@@ -116,6 +116,11 @@ public struct APIServer: Service, CustomStringConvertible {
     private func events(_ request: Request) async throws -> Response {
         let caller = try await authenticator.authenticate(request.headers, for: .readEvents)
         let query = request.uri.queryParameters
+        // A misspelt 'after' that is passed over would start the feed again without a word.
+        if let unknown = query.first(where: { !["after", "limit", "wait"].contains($0.key) })?.key {
+            throw Problem.badRequest(
+                "'\(unknown.prefix(64))' is no parameter of this feed: after, limit, wait.")
+        }
         let cursor: FeedCursor
         do {
             cursor = try FeedCursor(query["after"].map(String.init) ?? "")
