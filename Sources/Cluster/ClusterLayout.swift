@@ -40,6 +40,8 @@ public struct ClusterLayout: Sendable, Equatable {
     public var logs: String { directory + "/logs" }
     /// Held by the supervisor while it lives; contains its process id.
     public var lock: String { directory + "/supervisor.lock" }
+    /// Held by whoever makes the plan and starts a supervisor.
+    public var startLock: String { directory + "/start.lock" }
 
     /// The folder of the sockets.
     public var sockets: String {

@@ -49,10 +49,10 @@ public struct LocalCluster: Sendable {
         whenReady: @escaping @Sendable (Endpoints) -> Void
     ) async throws(ClusterError) -> UpOutcome {
         try ClusterFiles.folder(layout.directory, mode: 0o755)
+        let turn = try await turnToStart()
+        defer { withExtendedLifetime(turn) {} }
         let before = try ClusterPlan.load(layout.plan)
-        if SupervisorLock.holder(layout.lock) != nil {
-            return try await alreadyUp(request, before: before, say: say, whenReady: whenReady)
-        }
+        if turn == nil { return try await alreadyUp(request, before: before, say: say, whenReady: whenReady) }
         let plan = try makePlan(request, before: before, say: say)
         try plan.save(layout.plan)
         if plan.setting("dns.trust_anchor").map({ $0 == "none" }) ?? true {
@@ -76,6 +76,27 @@ public struct LocalCluster: Sendable {
         }
         try await LocalSupervisor(layout: layout, programs: programs, report: report, logger: logger).run()
         return .ended
+    }
+
+    /// The right to plan and start, which one of several that come at once gets; nil when there is a supervisor: what it made of
+    /// the plan holds.
+    private func turnToStart() async throws(ClusterError) -> SupervisorLock? {
+        let deadline = ContinuousClock.now + LocalSupervisor.patience
+        while SupervisorLock.holder(layout.lock) == nil {
+            if let turn = try SupervisorLock.take(layout.startLock) {
+                return SupervisorLock.holder(layout.lock) == nil ? turn : nil
+            }
+            guard ContinuousClock.now < deadline else {
+                throw ClusterError(
+                    .timeout,
+                    "another zegel local up has begun in \(layout.directory) and does not get on: end it first"
+                )
+            }
+            do { try await Task.sleep(for: .milliseconds(100)) } catch {
+                throw ClusterError(.process, "interrupted")
+            }
+        }
+        return nil
     }
 
     private func makePlan(_ request: ClusterRequest, before: ClusterPlan?, say: (String) -> Void)

@@ -87,6 +87,26 @@ struct LocalClusterTests {
         #expect(try await cluster.down { _ in })
     }
 
+    @Test(
+        "several that ask for it at once: one starts it, the others wait until it is ready",
+        .timeLimit(.minutes(2)))
+    func together() async throws {
+        defer { if let pid = SupervisorLock.holder(cluster.layout.lock) { kill(pid, SIGKILL) } }
+        let outcomes = try await withThrowingTaskGroup(of: UpOutcome.self) { group in
+            for _ in 0..<3 {
+                group.addTask {
+                    let outcome = try await up()
+                    #expect(await cluster.status().state == .up)
+                    return outcome
+                }
+            }
+            return try await group.reduce(into: [UpOutcome]()) { $0.append($1) }
+        }
+        #expect(outcomes.filter { $0 == .started }.count == 1)
+        #expect(outcomes.filter { $0 == .alreadyUp }.count == 2)
+        #expect(try await cluster.down { _ in })
+    }
+
     @Test("its processes die with a supervisor that is killed", .timeLimit(.minutes(2)))
     func supervisorKilled() async throws {
         #expect(try await up() == .started)
