@@ -124,7 +124,7 @@ let package = Package(
             name: "API",
             dependencies: nio + [
                 "TLS", "Postgres", "SMTP", "Settings", "Observability", "Policy", "Sealing", "Ledger",
-                "SmartTLS", crypto,
+                "DNS", "SmartTLS", crypto,
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"), logging, metrics, lifecycle,

@@ -201,6 +201,8 @@ public struct APISettings: Sendable {
     public var ratePerSecond: Int
     /// Longest query.
     public var statementTimeout: Duration
+    /// Whether it makes reports on recipient domains, for which it connects to their hosts.
+    public var judges: Bool
 
     /// Reads the keys `api.…`.
     ///
@@ -213,6 +215,7 @@ public struct APISettings: Sendable {
         maximumConnections = s[Keys.apiMaxConnections]
         ratePerSecond = s[Keys.apiRatePerSecond]
         statementTimeout = s[Keys.apiStatementTimeout]
+        judges = s[Keys.apiJudge]
     }
 }
 

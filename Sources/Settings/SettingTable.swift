@@ -139,6 +139,10 @@ public enum Keys {
     static let apiStatementTimeout = SettingKey(
         "api.statement_timeout", .duration(.milliseconds(100) ... .seconds(60)), "5s",
         "Longest query; a long one would hold back vacuum on the leader.")
+    static let apiJudge = SettingKey(
+        "api.judge", .bool, "true",
+        "Whether GET /v1/judge makes reports on recipient domains, for which the node connects to their hosts."
+    )
 
     // MARK: metrics
     static let metricsListen = SettingKey(
@@ -183,7 +187,7 @@ public enum Keys {
         .init(dnsForwarders), .init(dnsTrustAnchor),
         .init(policyTrustRoots), .init(policyAllowedNetworks), .init(policyPort),
         .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),
-        .init(apiRatePerSecond), .init(apiStatementTimeout),
+        .init(apiRatePerSecond), .init(apiStatementTimeout), .init(apiJudge),
         .init(metricsListen),
         .init(keyringSocket), .init(keysRootPublic), .init(keysBatchSeconds), .init(keysBatchMessages),
         .init(clientURL), .init(clientKeyFile), .init(clientAuthority),

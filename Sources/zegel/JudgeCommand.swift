@@ -9,7 +9,6 @@ import Observability
 import Policy
 import Settings
 import SmartTLS
-import TLS
 
 struct JudgeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -86,37 +85,12 @@ struct JudgeCommand: AsyncParsableCommand {
 
     private static func judge(_ settings: Settings) throws -> DomainJudge {
         let delivery = DeliverySettings(settings)
-        let resolver = try UnboundResolver(DNSConfiguration(DNSSettings(settings)))
-        let trust: TLSContext.TrustRoots
-        if let path = delivery.trustRoots {
-            guard let pem = FileManager.default.contents(atPath: path) else {
-                throw ClusterError(.configuration, "delivery.trust_roots: \(path) cannot be read")
-            }
-            trust = .pem(Array(pem))
-        } else {
-            trust = .system
+        if let path = delivery.trustRoots, FileManager.default.contents(atPath: path) == nil {
+            throw ClusterError(.configuration, "delivery.trust_roots: \(path) cannot be read")
         }
-        let fetcher: MTASTSFetcher
-        do {
-            fetcher = try MTASTSFetcher(
-                PolicySettings(settings), resolver: resolver, group: MultiThreadedEventLoopGroup.singleton)
-        } catch {
-            throw ClusterError(.configuration, "policy.trust_roots: \(error)")
-        }
-        let policies = MTASTSPolicies(
-            resolver: resolver, store: NoEarlierPolicies(), fetcher: fetcher, observe: { _ in })
-        // A person waits: shorter than a delivery's patience.
-        let timeouts = SessionTimeouts(
-            connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30), handshake: .seconds(30))
-        return DomainJudge(
-            router: Router(
-                resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies,
-                ownName: delivery.hostName),
-            examiner: HostExaminer(
-                group: MultiThreadedEventLoopGroup.singleton,
-                tls: try TLSContext.client(trust: trust, minimumVersion: .tls10),
-                heloName: delivery.hostName, sourceAddress: delivery.sourceAddress, port: delivery.port,
-                timeouts: timeouts), port: delivery.port)
+        return try DomainJudge(
+            delivery, DNSSettings(settings), PolicySettings(settings),
+            group: MultiThreadedEventLoopGroup.singleton)
     }
 
     /// A domain in lower-case A-labels.
@@ -181,11 +155,4 @@ struct JudgeCommand: AsyncParsableCommand {
             }
         }
     }
-}
-
-/// A report is made of what a domain shows now.
-private struct NoEarlierPolicies: MTASTSStore {
-    func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
-    func due(at time: Date, limit: Int) async -> [String] { [] }
-    func keep(_ policy: StoredMTASTSPolicy) async {}
 }

@@ -9,6 +9,7 @@ import SMTP
 import Sealing
 import ServiceLifecycle
 import Settings
+import SmartTLS
 import Synchronization
 import TLS
 
@@ -174,7 +175,7 @@ struct APIFixture: Sendable {
 
     /// Runs a server while `body` runs.
     func serving<T: Sendable>(
-        _ settings: [String] = [], readiness: Readiness = Readiness(),
+        _ settings: [String] = [], readiness: Readiness = Readiness(), judge: DomainJudge? = nil,
         _ body: @escaping @Sendable (ServedAPI) async throws -> T
     ) async throws -> T {
         let identity = try authority.issue(["localhost"])
@@ -190,7 +191,7 @@ struct APIFixture: Sendable {
                 alpn: ["http/1.1"]),
             ledgers: [EventLedger(shard: "a", pool: apiPool)], control: ControlLedger(pool: apiPool),
             keys: keys,
-            region: "a", readiness: readiness, logger: quiet
+            region: "a", judge: judge, readiness: readiness, logger: quiet
         ) { port.yield($0) }
         let group = ServiceGroup(configuration: .init(services: [server], logger: quiet))
         let rootPEM = Array(try authority.certificate.serializeAsPEM().pemString.utf8)

@@ -217,31 +217,32 @@ struct APIServerTests {
         let strange = FeedCursor(["zz": FeedPosition(incarnation: UUID(), arrived: 5, id: UUID())]).text
         try await fixture.serving { api in
             let curl = try Curl(api)
-            func expect(_ path: String, _ key: APIKeyText?, _ status: Int, _ part: String) throws {
-                let answer = try curl.get(path, key: key?.text)
+            func expect(_ path: String, _ key: APIKeyText?, _ status: Int, _ part: String) async throws {
+                let answer = try await curl.get(path, key: key?.text)
                 #expect(answer.status == status, "\(path): \(answer.body)")
                 #expect(answer.headers["content-type"] == "application/problem+json", "\(path)")
                 #expect(answer.body.contains(part), "\(path): \(answer.body)")
             }
-            try expect("/v1/events", nil, 401, "API key")
-            try expect(
+            try await expect("/v1/events", nil, 401, "API key")
+            try await expect(
                 "/v1/events", APIKeyText(id: UUID(), secret: String(repeating: "a", count: 43)), 401,
                 "unknown")
-            try expect("/v1/messages/\(UUID())", narrow, 403, "messages:read")
-            try expect("/v1/events?after=garbage", key, 400, "'after'")
-            try expect("/v1/events?after=\(foreign)", key, 400, "another cluster")
-            try expect("/v1/events?after=\(strange)", key, 400, "another cluster")
-            try expect("/v1/events?limit=0", key, 400, "'limit'")
-            try expect("/v1/events?afer=garbage", key, 400, "'afer' is no parameter")
-            try expect("/v1/events?limit=1&After=", key, 400, "'After' is no parameter")
-            try expect("/v1/events?limit=1001", key, 400, "'limit'")
-            try expect("/v1/events?limit=x", key, 400, "'limit'")
-            try expect("/v1/events?wait=31", key, 400, "'wait'")
-            try expect("/v1/messages/nonsense", key, 400, "UUID")
-            try expect("/v1/messages/\(UUID())", key, 404, "No message")
-            try expect("/v2/other", key, 404, "No such resource")
+            try await expect("/v1/messages/\(UUID())", narrow, 403, "messages:read")
+            try await expect("/v1/events?after=garbage", key, 400, "'after'")
+            try await expect("/v1/events?after=\(foreign)", key, 400, "another cluster")
+            try await expect("/v1/events?after=\(strange)", key, 400, "another cluster")
+            try await expect("/v1/events?limit=0", key, 400, "'limit'")
+            try await expect("/v1/events?afer=garbage", key, 400, "'afer' is no parameter")
+            try await expect("/v1/events?limit=1&After=", key, 400, "'After' is no parameter")
+            try await expect("/v1/events?limit=1001", key, 400, "'limit'")
+            try await expect("/v1/events?limit=x", key, 400, "'limit'")
+            try await expect("/v1/events?wait=31", key, 400, "'wait'")
+            try await expect("/v1/messages/nonsense", key, 400, "UUID")
+            try await expect("/v1/messages/\(UUID())", key, 404, "No message")
+            try await expect("/v2/other", key, 404, "No such resource")
             #expect(
-                try curl.get("/v1/events", key: nil).headers["www-authenticate"] == #"Bearer realm="zegel""#)
+                try await curl.get("/v1/events", key: nil).headers["www-authenticate"]
+                    == #"Bearer realm="zegel""#)
         }
     }
 
@@ -253,9 +254,9 @@ struct APIServerTests {
         try await fixture.serving { api in
             let curl = try Curl(api)
             _ = try await api.client(key).events(atLeast: 2)
-            let full = try curl.get("/v1/events?limit=1", key: key.text)
+            let full = try await curl.get("/v1/events?limit=1", key: key.text)
             #expect(full.headers["link"]?.hasSuffix(#"&limit=1>; rel="next""#) == true)
-            let last = try curl.get("/v1/events?limit=3", key: key.text)
+            let last = try await curl.get("/v1/events?limit=3", key: key.text)
             #expect(last.status == 200 && last.headers["link"] == nil)
             #expect(last.headers["x-ratelimit-limit"] == "1000")
             #expect(last.headers["x-ratelimit-remaining"].flatMap { Int($0) } != nil)
@@ -273,17 +274,18 @@ struct APIServerTests {
         readiness.expect("database")
         try await fixture.serving(readiness: readiness) { api in
             let curl = try Curl(api)
-            #expect(try curl.get("/healthz", key: nil).status == 200)
-            #expect(try curl.get("/readyz", key: nil).status == 503)
+            #expect(try await curl.get("/healthz", key: nil).status == 200)
+            #expect(try await curl.get("/readyz", key: nil).status == 503)
             readiness.hold("database")
-            #expect(try curl.get("/readyz", key: nil).status == 200)
-            let document = try curl.get("/v1/openapi.json", key: nil)
+            #expect(try await curl.get("/readyz", key: nil).status == 200)
+            let document = try await curl.get("/v1/openapi.json", key: nil)
             let object = try #require(
                 try JSONSerialization.jsonObject(with: Data(document.body.utf8)) as? [String: Any])
             let paths = try #require(object["paths"] as? [String: Any])
             #expect(
                 Set(paths.keys) == [
-                    "/v1/events", "/v1/messages/{id}", "/v1/messages/{id}/evidence", "/healthz", "/readyz",
+                    "/v1/events", "/v1/messages/{id}", "/v1/messages/{id}/evidence", "/v1/judge", "/healthz",
+                    "/readyz",
                 ])
         }
     }

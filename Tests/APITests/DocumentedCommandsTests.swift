@@ -21,7 +21,8 @@ struct DocumentedCommandsTests {
         try await fixture.serving { api in
             _ = try await api.client(key).events(atLeast: 1)
             let curl = try Curl(api)
-            let answers = try blocks.map { try curl.shell($0, key: key.text) }
+            var answers: [String] = []
+            for block in blocks { answers.append(try await curl.shell(block, key: key.text)) }
             #expect(answers[0].contains(#""kind":"accepted""#) && answers[0].contains(id))
             #expect(answers[1].hasPrefix(#"{"events":[],"next":""#), "\(answers[1])")
             #expect(

@@ -4,7 +4,7 @@
 Under `secure` a recipient without TLS, or with a self-signed, expired, not yet valid or wrongly named certificate, or one of an
 unknown authority gets nothing; the sender gets a notification that names the reason; the event has the reason code.
 """
-import argparse, os, signal, sys, time
+import argparse, json, os, signal, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 
@@ -57,6 +57,29 @@ with folder() as path:
             found = [e for e in z.events() if e["message_id"] == id and e["kind"] in kinds]
             return found[0] if found else None
 
+        def zegel(*command):
+            return subprocess.run([binary(), *command], capture_output=True, text=True, timeout=60)
+
+        def proven(id, kind, told, domain):
+            """The evidence is exported, verified without a cluster, and worthless once altered; a report on the domain agrees."""
+            file = f"{path}/{id}.json"
+            exported = zegel("evidence", "export", id, "--dir", z.dir, "--output", file)
+            report.check(f"{domain}: evidence is exported", exported.returncode == 0, exported.stderr)
+            verified = zegel("evidence", "verify", file, "--json", "--digest", told["detail"]["evidence_digest"])
+            report.check(f"{domain}: and verified", verified.returncode == 0, verified.stderr)
+            [line] = json.loads(verified.stdout)["deliveries"]
+            report.check(f"{domain}: it says what the event says", (line["kind"], line["reason_code"], line["domain"])
+                         == (kind, told["reason_code"], domain), line)
+            octets = bytearray(open(file, "rb").read())
+            octets[rng.randrange(len(octets))] ^= 1 << rng.randrange(8)
+            with open(file, "wb") as altered:
+                altered.write(octets)
+            report.check(f"{domain}: altered by a bit it does not hold", zegel("evidence", "verify", file).returncode == 1)
+            judged = z.get(f"/v1/judge?domain={domain}")
+            secure = judged["verdicts"]["secure"]
+            report.check(f"{domain}: a report on the domain agrees", secure["reason_code"] == told["reason_code"]
+                         and secure["outcome"] == ("deliver" if kind == "delivered" else "refuse"), secure)
+
         for n, (domain, fault, codes) in enumerate(CASES):
             id = send(n, [f"b@{domain}"])
             refused = until(lambda: event(id, "refused"), 30)
@@ -73,6 +96,7 @@ with folder() as path:
                          and f"Subject: message {n}".encode() in text)
             report.check(f"{fault}: no line of the body is in it", not any(l in text for l in bodies[n]))
             report.check(f"{fault}: has the event `notified`", bool(until(lambda: event(id, "notified"), 10)))
+            proven(id, "refused", refused, domain)
         id = send(20, ["b@null.test"])
         report.check("null MX: ends at once", bool(until(lambda: event(id, "bounced", "refused"), 20)))
         id = send(21, ["b@nowhere.test"])
@@ -84,6 +108,7 @@ with folder() as path:
         report.check("DNS fails: nothing sent", not good.got)
         dns.broken.clear()
         report.check("DNS is back: delivered", bool(until(lambda: event(id, "delivered"), 60)))
+        proven(id, "delivered", event(id, "delivered"), "good.test")
 
         [keyring] = z.pids("keyring")
         os.kill(keyring, signal.SIGSTOP)

@@ -24,6 +24,7 @@ struct RateState: Sendable {
 enum Scope: String {
     case readEvents = "events:read"
     case readMessages = "messages:read"
+    case judge = "judge"
     /// Every permission, now and later.
     case all = "*"
 }

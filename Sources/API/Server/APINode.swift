@@ -11,6 +11,8 @@ import ServiceLifecycle
 import Settings
 import TLS
 
+import struct SmartTLS.DomainJudge
+
 /// The services of an API node.
 public enum APINode {
     /// The settings it cannot do without; for `--check`.
@@ -37,11 +39,18 @@ public enum APINode {
         let tls = try tlsContext(api, context)
         let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool) }
         let keys = try await KeyringClient(path: socket, group: MultiThreadedEventLoopGroup.singleton)
+        let judge =
+            api.judges
+            ? try DomainJudge(
+                DeliverySettings(context.settings), DNSSettings(context.settings),
+                PolicySettings(context.settings),
+                group: MultiThreadedEventLoopGroup.singleton) : nil
         let servers = api.listen.map { address in
             APIServer(
                 listen: address, settings: api, tls: tls, ledgers: ledgers,
                 control: ControlLedger(pool: control),
-                keys: keys, region: context.node.region, readiness: context.readiness, logger: context.logger)
+                keys: keys, region: context.node.region, judge: judge, readiness: context.readiness,
+                logger: context.logger)
         }
         let watch = DatabaseWatch(
             pools: [("control", control)] + shards.map { ("shard \($0.name)", $0.pool) },

@@ -1,5 +1,6 @@
 // The HTTPS API of a region: routes, and what each of them answers.
 
+import DNS
 import Foundation
 import Hummingbird
 import HummingbirdCore
@@ -12,7 +13,9 @@ import ServiceLifecycle
 import Settings
 import TLS
 
-/// Serves `/v1/events`, `/v1/messages/{id}`, `/v1/messages/{id}/evidence`, `/v1/openapi.json`, `/healthz` and `/readyz` over TLS.
+import struct SmartTLS.DomainJudge
+
+/// Serves `/v1/events`, `/v1/messages/{id}`, `/v1/messages/{id}/evidence`, `/v1/judge`, `/v1/openapi.json`, `/healthz` and `/readyz` over TLS.
 public struct APIServer: Service, CustomStringConvertible {
     private let listen: HostPort
     private let maximumConnections: Int
@@ -20,6 +23,7 @@ public struct APIServer: Service, CustomStringConvertible {
     private let feed: EventFeed
     private let bodies: BodyWriter
     private let authenticator: Authenticator
+    private let desk: JudgeDesk?
     private let readiness: Readiness
     private let logger: Logger
     private let onBound: @Sendable (Int) -> Void
@@ -34,11 +38,13 @@ public struct APIServer: Service, CustomStringConvertible {
     ///   - control: where API keys are.
     ///   - keys: the key service; it must open metadata keys.
     ///   - region: whose keys that service holds.
+    ///   - judge: makes reports on domains; nil: this node makes none.
     ///   - onBound: called with the port once it listens.
     public init(
         listen: HostPort, settings: APISettings, tls: TLSContext, ledgers: [EventLedger],
         control: ControlLedger,
-        keys: any KeyService, region: String, readiness: Readiness, logger: Logger,
+        keys: any KeyService, region: String, judge: DomainJudge? = nil, readiness: Readiness,
+        logger: Logger,
         onBound: @escaping @Sendable (Int) -> Void = { _ in }
     ) {
         self.listen = listen
@@ -51,6 +57,7 @@ public struct APIServer: Service, CustomStringConvertible {
         self.authenticator = Authenticator(ratePerSecond: settings.ratePerSecond) {
             try await control.apiKey($0)
         }
+        self.desk = judge.map { JudgeDesk($0) }
         self.readiness = readiness
         self.logger = logger
         self.onBound = onBound
@@ -108,6 +115,7 @@ public struct APIServer: Service, CustomStringConvertible {
         router.get("/v1/messages/:id/evidence") { request, context in
             try await evidence(request, id: context.parameters.get("id") ?? "")
         }
+        router.get("/v1/judge") { request, _ in try await judge(request) }
         return router
     }
 
@@ -175,6 +183,21 @@ public struct APIServer: Service, CustomStringConvertible {
                 body: ResponseBody(byteBuffer: ByteBuffer(bytes: try file.encoded())))
         }
         throw Problem.notFound("No message has this id.")
+    }
+
+    // MARK: Judge
+
+    private func judge(_ request: Request) async throws -> Response {
+        let caller = try await authenticator.authenticate(request.headers, for: .judge)
+        guard let desk else { throw Problem.notFound("This node makes no reports on domains (api.judge).") }
+        guard let text = request.uri.queryParameters["domain"], let domain = try? DomainName(String(text)),
+            domain.isHostName
+        else { throw Problem.badRequest("'domain' is a domain name.") }
+        do {
+            return try Self.json(try await desk.report(on: domain.text), Self.headers(caller))
+        } catch is JudgeDesk.Busy {
+            throw Problem.unavailable("Too many reports are being made; ask again in a moment.")
+        }
     }
 
     // MARK: Parts

@@ -42,6 +42,16 @@ enum OpenAPIDocument {
                 "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
                 "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
               }}},
+            "/v1/judge": {"get": {
+              "operationId": "judgeDomain",
+              "summary": "A report on a recipient domain: hosts, findings, verdict by ruleset, what to do. Kept for a minute.",
+              "parameters": [{"name": "domain", "in": "query", "required": true, "schema": {"type": "string"}}],
+              "responses": {
+                "200": {"description": "The report.", "content": {"application/json": {"schema": {"type": "object"}}}},
+                "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
+                "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
+                "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
+              }}},
             "/healthz": {"get": {"operationId": "health", "security": [], "responses": {"200": {"description": "The process answers."}}}},
             "/readyz": {"get": {"operationId": "readiness", "security": [], "responses": {"200": {"description": "Ready."}, "503": {"description": "Not ready; the body names the conditions."}}}}
           },

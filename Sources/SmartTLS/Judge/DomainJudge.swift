@@ -1,7 +1,11 @@
 // Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent.
 
+import DNS
+import Foundation
 import NIOCore
 import Policy
+import Settings
+import TLS
 
 /// Judges recipient domains.
 public struct DomainJudge: Sendable {
@@ -14,6 +18,37 @@ public struct DomainJudge: Sendable {
         self.router = router
         self.examiner = examiner
         self.port = port
+    }
+
+    /// A judge as configured, with the shorter patience that somebody who waits for a report has.
+    ///
+    /// - Throws: `DNSConfigurationError`, `TLSError`, or Foundation's error for a file of roots that cannot be read.
+    public init(
+        _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings,
+        group: any EventLoopGroup
+    ) throws {
+        let trust: TLSContext.TrustRoots =
+            if let path = delivery.trustRoots {
+                .pem(Array(try Data(contentsOf: URL(fileURLWithPath: path))))
+            } else {
+                .system
+            }
+        let resolver = try UnboundResolver(DNSConfiguration(dns))
+        self.init(
+            router: Router(
+                resolver: resolver, staticRoutes: delivery.routes, port: delivery.port,
+                policies: MTASTSPolicies(
+                    resolver: resolver, store: NoEarlierPolicies(),
+                    fetcher: try MTASTSFetcher(policies, resolver: resolver, group: group),
+                    observe: { _ in }),
+                ownName: delivery.hostName),
+            examiner: HostExaminer(
+                group: group, tls: try TLSContext.client(trust: trust, minimumVersion: .tls10),
+                heloName: delivery.hostName, sourceAddress: delivery.sourceAddress, port: delivery.port,
+                timeouts: SessionTimeouts(
+                    connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30),
+                    handshake: .seconds(30))),
+            port: delivery.port)
     }
 
     /// The report on a domain.
@@ -114,4 +149,11 @@ extension [Ruleset] {
     ) -> [String: DomainReport.Conclusion] {
         Dictionary(map { ($0.name, conclusion($0)) }, uniquingKeysWith: { one, _ in one })
     }
+}
+
+/// A report is made of what a domain shows now.
+private struct NoEarlierPolicies: MTASTSStore {
+    func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
+    func due(at time: Date, limit: Int) async -> [String] { [] }
+    func keep(_ policy: StoredMTASTSPolicy) async {}
 }

@@ -104,7 +104,8 @@ import Testing
         #expect(host.transcript.mails.flatMap(\.recipients).count == 2)
         #expect(!host.transcript.commands.contains("late@peer.test"))
         #expect(log.lines.filter { $0.level >= .error }.isEmpty, "\(log.lines.map(\.message))")
-        #expect(log.lines.contains { $0.message.contains("ended before it was begun") } == (size > 256 << 10))
+        // A small content may have been opened with its claim: then there is nothing to find missing.
+        #expect(size < 256 << 10 || log.lines.contains { $0.message.contains("ended before it was begun") })
         let stranger = DeliveryReference(message: late, number: 0, fence: 2)
         #expect(worker.runner.held.strangers(among: [stranger]) == [stranger], "nothing is kept of it")
     }
