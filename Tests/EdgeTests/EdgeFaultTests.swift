@@ -38,7 +38,7 @@ import Testing
             try session.execute("BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE")
         }
         #expect(try await client.mail(EdgeTests.lines(1000, seed: 1)).hasPrefix("451 4.3.0"))
-        try await owner.perform { session in try session.execute("ROLLBACK") }
+        try await owner.perform { session in _ = try session.execute("ROLLBACK") }
         _ = try queuedID(try await client.mail(EdgeTests.lines(1000, seed: 2)))
         #expect(try await fixture.count("SELECT count(*) FROM ledger.message") == 1)
         await owner.close()
