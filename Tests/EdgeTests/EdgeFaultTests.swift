@@ -35,7 +35,7 @@ import Testing
         let client = try await edge.client()
         let owner = try await fixture.connection()
         try await owner.perform { session in
-            try session.execute("BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE")
+            _ = try session.execute("BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE")
         }
         #expect(try await client.mail(EdgeTests.lines(1000, seed: 1)).hasPrefix("451 4.3.0"))
         try await owner.perform { session in _ = try session.execute("ROLLBACK") }
