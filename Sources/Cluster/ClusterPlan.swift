@@ -1,6 +1,8 @@
 // What a local cluster remembers between two starts: how many of what, on which ports, with which settings.
 
 import Foundation
+import Policy
+import Settings
 
 /// What `zegel local up` was asked for.
 public struct ClusterRequest: Sendable, Equatable {
@@ -65,8 +67,17 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
     /// The sites.
     public var regions: [RegionPlan]
 
-    /// The rulesets that a tenant can have without writing its own.
-    public static let rulesets = ["opportunistic", "secure", "nta7516"]
+    /// The names of the rulesets that nodes with these settings know.
+    private static func rulesets(_ settings: [String]) throws(ClusterError) -> [String] {
+        let prefix = "rulesets.file="
+        let file = settings.last { $0.hasPrefix(prefix) }
+        do {
+            let all = try Settings(assignments: file.map { [$0] } ?? [])
+            return try RulesetBook(RulesetSettings(all)).all.map(\.name)
+        } catch {
+            throw ClusterError(.configuration, "\(error)")
+        }
+    }
 
     /// The plan kept at `path`, or nil when there is none.
     public static func load(_ path: String) throws(ClusterError) -> ClusterPlan? {
@@ -105,6 +116,7 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
                 .usage, "--shards \(request.shards ?? 0): several shards are not there yet; use --shards 1")
         }
         let ruleset = request.ruleset ?? before?.ruleset ?? "secure"
+        let rulesets = try rulesets(request.settings ?? before?.settings ?? [])
         guard rulesets.contains(ruleset) else {
             throw ClusterError(
                 .usage, "--ruleset \(ruleset): no such ruleset; one of \(rulesets.joined(separator: ", "))")

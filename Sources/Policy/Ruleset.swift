@@ -32,12 +32,6 @@ public enum AuthenticationDemand: String, Sendable, Hashable, Codable, Comparabl
     private var rank: Int { AuthenticationDemand.allCases.firstIndex(of: self) ?? 0 }
 }
 
-/// What happens to a message whose recipient's server is not good enough.
-public enum InsecureAction: String, Sendable, Hashable, Codable, CaseIterable {
-    /// It goes back to the sender with a notification that names the reason.
-    case `return`
-}
-
 /// The demands on one delivery. Rulesets are data: they are stored, carried and compared by name and version.
 public struct Ruleset: Sendable, Hashable, Codable {
     /// The name by which labels, messages and events refer to it.
@@ -90,13 +84,15 @@ public struct Ruleset: Sendable, Hashable, Codable {
         name: "nta7516", version: 1, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
         authentication: .dane, acceptsUnprovenName: false)
 
-    /// Whether whatever satisfies this ruleset satisfies `other` too.
+    /// Whether whatever satisfies this ruleset satisfies `other` too, and what does not goes nowhere that `other` would not let
+    /// it go.
     public func isAtLeastAsStrict(as other: Ruleset) -> Bool {
         (requiresTLS || !other.requiresTLS)
             && floorRank >= other.floorRank
             && (requiresForwardSecrecy || !other.requiresForwardSecrecy)
             && authentication >= other.authentication
             && (!acceptsUnprovenName || other.acceptsUnprovenName)
+            && onInsecure.isAtLeastAsStrict(as: other.onInsecure)
     }
 
     /// The strictest of several; nil when there is none.
@@ -122,37 +118,10 @@ public struct Ruleset: Sendable, Hashable, Codable {
             requiresForwardSecrecy: requiresForwardSecrecy || other.requiresForwardSecrecy,
             authentication: max(authentication, other.authentication),
             acceptsUnprovenName: acceptsUnprovenName && other.acceptsUnprovenName,
-            onInsecure: onInsecure)
+            onInsecure: onInsecure.joined(with: other.onInsecure))
     }
 
     private var floorRank: Int {
         minimumVersion.flatMap(ProtocolFloor.allCases.firstIndex).map { $0 + 1 } ?? 0
     }
-}
-
-/// The rulesets a node knows, by name.
-public struct RulesetBook: Sendable, Hashable {
-    private var rulesets: [String: Ruleset]
-
-    /// The built-in rulesets and those given; one given under a built-in name replaces it only when it is at
-    /// least as strict.
-    public init(adding more: [Ruleset] = []) {
-        let builtIn: [Ruleset] = [.opportunistic, .secure, .nta7516]
-        self.rulesets = Dictionary(uniqueKeysWithValues: builtIn.map { ($0.name, $0) })
-        for ruleset in more where !ruleset.name.contains("+") {
-            if let known = rulesets[ruleset.name], !ruleset.isAtLeastAsStrict(as: known) { continue }
-            rulesets[ruleset.name] = ruleset
-        }
-    }
-
-    /// The ruleset of that name, or the strictest of those joined with `+`; nil when one of them is not known,
-    /// so that a message is never judged by less than it was taken in under.
-    public func ruleset(named name: String) -> Ruleset? {
-        let parts = name.split(separator: "+", omittingEmptySubsequences: false).map { rulesets[String($0)] }
-        guard parts.allSatisfy({ $0 != nil }) else { return nil }
-        return Ruleset.strictest(of: parts.compactMap { $0 })
-    }
-
-    /// All of them by name.
-    public var all: [Ruleset] { rulesets.values.sorted { $0.name < $1.name } }
 }

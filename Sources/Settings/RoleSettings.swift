@@ -175,6 +175,15 @@ public struct DeliverySettings: Sendable {
     }
 }
 
+/// Where rulesets come from, beside the built-in ones.
+public struct RulesetSettings: Sendable {
+    /// A YAML file; nil: none.
+    public var file: String?
+
+    /// Reads the keys `rulesets.…`.
+    public init(_ s: Settings) { file = s[Keys.rulesetsFile] }
+}
+
 /// How names are looked up.
 public struct DNSSettings: Sendable {
     /// Resolvers to forward to; empty: ask the authoritative servers.

@@ -103,6 +103,12 @@ public enum Keys {
     static let deliveryHostName = SettingKey(
         "delivery.hostname", .hostName, "localhost", "Name that deliveries say in EHLO.")
 
+    // MARK: rulesets
+    static let rulesetsFile = SettingKey(
+        "rulesets.file", optional: .path,
+        "YAML file with rulesets of your own (docs/verdicts.md); read at start, without it there are the built-in ones."
+    )
+
     // MARK: dns
     static let dnsForwarders = SettingKey(
         "dns.forwarders",
@@ -184,6 +190,7 @@ public enum Keys {
         .init(deliveryTrustRoots),
         .init(deliveryRoutes), .init(deliverySourceAddress), .init(deliveryFinalDotTimeout),
         .init(deliveryInDoubt), .init(deliveryHostName),
+        .init(rulesetsFile),
         .init(dnsForwarders), .init(dnsTrustAnchor),
         .init(policyTrustRoots), .init(policyAllowedNetworks), .init(policyPort),
         .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),

@@ -23,7 +23,7 @@ enum YAMLSource {
             if access(file, F_OK) != 0 { isMissing = errno == ENOENT }
             throw SettingsError(
                 place: file, key: nil, problem: isMissing ? "does not exist" : "cannot be read",
-                fix: "give --config a file that this user may read")
+                fix: "name a file that this user may read")
         }
         guard data.count <= sizeLimit, let text = String(data: data, encoding: .utf8) else {
             throw SettingsError(

@@ -58,7 +58,7 @@ struct JudgeCommand: AsyncParsableCommand {
     func run() async throws {
         try await reporting {
             let settings = try sources.settings()
-            let rulesets = try chosen(RulesetBook())
+            let rulesets = try chosen(RulesetBook(RulesetSettings(settings)))
             let judge = try Self.judge(settings)
             if let batch {
                 try await judgeAll(try Self.domains(in: batch), judge, rulesets)

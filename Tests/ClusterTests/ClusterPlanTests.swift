@@ -52,7 +52,7 @@ struct ClusterPlanTests {
             (ClusterRequest(shards: 2), "several shards are not there yet"),
             (ClusterRequest(edges: 0), "between 1 and 64"),
             (ClusterRequest(workers: 65), "between 1 and 64"),
-            (ClusterRequest(ruleset: "lax"), "opportunistic, secure, nta7516"),
+            (ClusterRequest(ruleset: "lax"), "nta7516, opportunistic, secure"),
             (ClusterRequest(settings: ["delivery.port"]), "write it as key=value"),
         ])
     func refusals(_ request: ClusterRequest, _ sentence: String) {

@@ -1,5 +1,6 @@
 // Rulesets as data, and the law that the strictest wins.
 import Foundation
+import Settings
 import Testing
 
 @testable import Policy
@@ -43,12 +44,14 @@ import Testing
                 for secrecy in [false, true] {
                     for demand in AuthenticationDemand.allCases {
                         for unproven in [false, true] {
+                            // Every action would square the pairs: each demand has one, in turn.
                             all.append(
                                 Ruleset(
                                     name: "r\(all.count)", version: 1, requiresTLS: tls,
                                     minimumVersion: floor,
                                     requiresForwardSecrecy: secrecy, authentication: demand,
-                                    acceptsUnprovenName: unproven))
+                                    acceptsUnprovenName: unproven,
+                                    onInsecure: Self.actions[all.count % Self.actions.count]))
                         }
                     }
                 }
@@ -61,6 +64,37 @@ import Testing
                 #expect(joined == other)
                 #expect(joined.isAtLeastAsStrict(as: left) && joined.isAtLeastAsStrict(as: right))
             }
+        }
+    }
+
+    private static let actions: [InsecureAction] = [
+        .return, .wait, .route(Gateway(HostPort(host: "one.test", port: 25), ruleset: "secure")),
+        .route(Gateway(HostPort(host: "two.test", port: 25), ruleset: "secure")), .return, .wait, .wait,
+    ]
+
+    @Test func `law 10: no join of actions lets a message go where one part would not`() {
+        for left in Self.actions {
+            for right in Self.actions {
+                let joined = left.joined(with: right)
+                #expect(joined == right.joined(with: left))
+                #expect(joined.isAtLeastAsStrict(as: left) && joined.isAtLeastAsStrict(as: right))
+                for third in Self.actions {
+                    #expect(joined.joined(with: third) == left.joined(with: right.joined(with: third)))
+                }
+            }
+        }
+        #expect(InsecureAction.return.joined(with: .wait) == .return)
+        #expect(Self.actions[2].joined(with: .wait) == .wait)
+        #expect(Self.actions[2].joined(with: Self.actions[3]) == .wait)
+    }
+
+    @Test func `actions survive JSON`() throws {
+        for action in Self.actions {
+            let data = try JSONEncoder().encode([action])
+            #expect(try JSONDecoder().decode([InsecureAction].self, from: data) == [action])
+        }
+        #expect(throws: DecodingError.self) {
+            try JSONDecoder().decode([InsecureAction].self, from: Data(#"["keep"]"#.utf8))
         }
     }
 

@@ -226,7 +226,7 @@ private func refusal(
         #expect(
             throws: SettingsError(
                 place: "/nowhere/edge.yaml", key: nil, problem: "does not exist",
-                fix: "give --config a file that this user may read")
+                fix: "name a file that this user may read")
         ) { try Settings(file: "/nowhere/edge.yaml") }
         #expect(SettingsError.exitCode == 78)
     }

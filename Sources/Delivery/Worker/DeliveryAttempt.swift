@@ -51,6 +51,19 @@ struct DeliveryAttempt {
         case failure(SessionFailure, host: String)
         case judged(HostSite)
         case capability(CapabilityProblem, HostSite)
+        /// Good enough for the ruleset, and not for REQUIRETLS.
+        case unproven(HostSite)
+    }
+
+    /// What stood in the way, and what follows for those that are left.
+    private struct Standstill {
+        var kind: RecipientResult.Kind
+        var reason: ReasonCode
+        var status: EnhancedStatusCode?
+        var reply: SMTPReply?
+        var site: HostSite?
+        var host: String?
+        var explanation: String?
     }
 
     let delivery: PreparedDelivery
@@ -66,6 +79,8 @@ struct DeliveryAttempt {
     private var obstacles: [Obstacle] = []
     private var isWithheld = false
     private var hasSpoken = false
+    /// Hosts that were judged on an earlier way, which this one no longer asks.
+    private var sitesBefore = 0
     /// One registration serves every transaction of the attempt: the claim is the same.
     private var gate: DotGate?
 
@@ -86,7 +101,7 @@ struct DeliveryAttempt {
     /// Runs it. `session` is the lane's open session, if there is one; what is left open is handed back in it.
     mutating func run(_ session: inout LiveSession?) async -> AttemptEnd {
         guard let ruleset = rulesets.ruleset(named: delivery.claim.ruleset) else {
-            conclude(.deferred, .rulesetUnknown)
+            conclude(Standstill(kind: .deferred, reason: .rulesetUnknown))
             return .concluded(result, isUnreachable: false)
         }
         var route: Route?
@@ -129,8 +144,40 @@ struct DeliveryAttempt {
         }
         await walk(way, ruleset, &session)
         if let end = ending() { return end }
-        concludeFromObstacles(way)
+        let standstill = standstill(way)
+        if standstill.kind == .refused, case .route(let gateway) = ruleset.onInsecure {
+            return await hand(to: gateway)
+        }
+        conclude(standstill, under: ruleset)
         return .concluded(result, isUnreachable: !hasSpoken)
+    }
+
+    /// The other way, for what no host of the domain is good enough for. Its session serves no other message: the next one asks
+    /// the domain's own hosts first.
+    private mutating func hand(to gateway: Gateway) async -> AttemptEnd {
+        guard let ruleset = rulesets.ruleset(named: gateway.ruleset) else {
+            conclude(Standstill(kind: .deferred, reason: .rulesetUnknown))
+            return .concluded(result, isUnreachable: false)
+        }
+        let way: Route
+        do {
+            way = try await router.route(to: delivery.claim.lane, through: gateway.address)
+        } catch {
+            // What is wrong with the gateway is no answer of the recipient: it waits.
+            conclude(
+                Standstill(
+                    kind: .deferred, reason: error.reason, host: gateway.address.host,
+                    explanation: error.detail))
+            return .concluded(result, isUnreachable: false)
+        }
+        obstacles.removeAll()
+        sitesBefore = result.assessed.count
+        var session: LiveSession?
+        await walk(way, ruleset, &session)
+        await session?.session.quit()
+        if let end = ending() { return end }
+        conclude(standstill(way), under: ruleset)
+        return .concluded(result, isUnreachable: false)
     }
 
     /// Tries the hosts in order until every recipient has a conclusion.
@@ -183,13 +230,18 @@ struct DeliveryAttempt {
             if let fault { return .contentBroken(fault) }
             if isWithheld { return .withheld }
         } else if fault != nil || isWithheld {
-            conclude(.deferred, fault != nil ? .integrityFailure : .connectionLost)
+            conclude(
+                Standstill(kind: .deferred, reason: fault != nil ? .integrityFailure : .connectionLost))
         }
         return open.isEmpty ? .concluded(result, isUnreachable: false) : nil
     }
 
     /// Sends to those without a conclusion; again on the same session while the host takes only some at a time (RFC 9422).
     private mutating func transact(_ live: LiveSession) async {
+        if delivery.envelope.requireTLS, !live.site.findings.isProvenNextHop {
+            obstacles.append(.unproven(live.site))
+            return
+        }
         repeat {
             let asked = open
             let gate =
@@ -303,12 +355,12 @@ struct DeliveryAttempt {
 
     /// What is without a conclusion gets one from what stood in the way. One host that may be good enough later is enough to wait
     /// for; only when every one of them was refused is the destination (design §12: refused at the first attempt then).
-    private mutating func concludeFromObstacles(_ route: Route) {
-        let verdicts = result.assessed.map(\.verdict)
+    private func standstill(_ route: Route) -> Standstill {
+        let assessed = result.assessed.dropFirst(sitesBefore)
         var failure: (SessionFailure, String)?
         var judged: HostSite?
-        var capability: (CapabilityProblem, HostSite)?
-        let refusing = Set(result.assessed.filter { $0.verdict.outcome == .refuse }.map(\.host))
+        var final: Standstill?
+        let refusing = Set(assessed.filter { $0.verdict.outcome == .refuse }.map(\.host))
         for obstacle in obstacles {
             switch obstacle {
             // An address that cannot be reached tells nothing new of a host that was refused at another: without IPv6 here
@@ -318,38 +370,48 @@ struct DeliveryAttempt {
             case .failure(let error, let host): failure = (error, host)
             case .judged(let site):
                 if judged == nil || judged?.verdict.outcome == .refuse { judged = site }
-            case .capability(let problem, let site): capability = (problem, site)
+            case .capability(let problem, let site):
+                final = Standstill(kind: .bounced, reason: problem.reason, reply: problem.reply, site: site)
+            case .unproven(let site):
+                final = Standstill(
+                    kind: .bounced, reason: .requireTLSNotSupported, status: EnhancedStatusCode(5, 7, 30),
+                    site: site, explanation: "REQUIRETLS was asked, and the host is not proven")
             }
         }
         if let (error, host) = failure {
-            conclude(
-                .deferred, error.reason, reply: error.reply, host: host, explanation: error.description)
-        } else if let gap = route.gaps.first {
-            conclude(
-                .deferred, gap.failure.reasonCode, host: gap.host, explanation: gap.failure.description)
-        } else if let waits = result.assessed.first(where: { $0.verdict.outcome == .defer }) {
-            conclude(
-                .deferred, waits.verdict.reason, site: waits, explanation: waits.findings.evidence.detail)
-        } else if let (problem, site) = capability {
-            conclude(.bounced, problem.reason, reply: problem.reply, site: site)
-        } else if let judged, Verdict.overall(verdicts)?.outcome == .refuse {
-            conclude(
-                .refused, judged.verdict.reason, site: judged, explanation: judged.findings.evidence.detail)
-        } else {
-            conclude(.deferred, .connectionLost)
+            return Standstill(
+                kind: .deferred, reason: error.reason, reply: error.reply, host: host,
+                explanation: error.description)
         }
+        if let gap = route.gaps.first {
+            return Standstill(
+                kind: .deferred, reason: gap.failure.reasonCode, host: gap.host,
+                explanation: gap.failure.description)
+        }
+        if let waits = assessed.first(where: { $0.verdict.outcome == .defer }) {
+            return Standstill(
+                kind: .deferred, reason: waits.verdict.reason, site: waits,
+                explanation: waits.findings.evidence.detail)
+        }
+        if let final { return final }
+        if let judged, Verdict.overall(assessed.map(\.verdict))?.outcome == .refuse {
+            return Standstill(
+                kind: .refused, reason: judged.verdict.reason, site: judged,
+                explanation: judged.findings.evidence.detail)
+        }
+        return Standstill(kind: .deferred, reason: .connectionLost)
     }
 
-    private mutating func conclude(
-        _ kind: RecipientResult.Kind, _ reason: ReasonCode, reply: SMTPReply? = nil, site: HostSite? = nil,
-        host: String? = nil, explanation: String? = nil
-    ) {
+    /// Concludes on those that are left. What is refused ends only where the ruleset returns it.
+    private mutating func conclude(_ standstill: Standstill, under ruleset: Ruleset? = nil) {
+        var kind = standstill.kind
+        if kind == .refused, let ruleset, ruleset.onInsecure != .return { kind = .deferred }
         for recipient in open {
             result.recipients.append(
                 RecipientResult(
-                    number: recipient.number, kind: kind, reason: reason, reply: reply, site: site,
-                    host: host,
-                    explanation: explanation))
+                    number: recipient.number, kind: kind, reason: standstill.reason,
+                    status: standstill.status, reply: standstill.reply, site: standstill.site,
+                    host: standstill.host, explanation: standstill.explanation))
         }
         open.removeAll()
     }

@@ -26,6 +26,8 @@ public struct DeliveryWorkerSettings: Sendable {
     public var worker: WorkerSettings
     /// How mail leaves.
     public var delivery: DeliverySettings
+    /// The rulesets that messages may have been taken in under.
+    public var rulesets: RulesetBook
     /// How names are looked up.
     public var dns: DNSSettings
     /// How MTA-STS policies are fetched.
@@ -44,6 +46,7 @@ public struct DeliveryWorkerSettings: Sendable {
         database = try DatabaseSettings(settings, for: "zegel-worker")
         worker = WorkerSettings(settings)
         delivery = DeliverySettings(settings)
+        rulesets = try RulesetBook(RulesetSettings(settings))
         dns = DNSSettings(settings)
         policy = PolicySettings(settings)
         keys = KeySettings(settings)
@@ -109,7 +112,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                     listening: PostgresConfiguration(
                         shard.dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
                     name: settings.node.name, region: settings.node.region, worker: settings.worker,
-                    delivery: settings.delivery, group: group, tls: tls,
+                    delivery: settings.delivery, rulesets: settings.rulesets, group: group, tls: tls,
                     router: Router(
                         resolver: resolver, staticRoutes: settings.delivery.routes,
                         port: settings.delivery.port, policies: policies,

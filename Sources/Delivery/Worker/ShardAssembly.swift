@@ -22,6 +22,7 @@ struct ShardAssembly: Sendable {
     var region: String
     var worker: WorkerSettings
     var delivery: DeliverySettings
+    var rulesets: RulesetBook
     var group: any EventLoopGroup
     var tls: TLSContext
     var router: Router
@@ -68,7 +69,7 @@ extension ShardWorker {
                     group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
                     sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts
                 )),
-            rulesets: RulesetBook(), control: parts.control,
+            rulesets: parts.rulesets, control: parts.control,
             schedule: RetrySchedule(
                 waits: parts.delivery.retry, expire: parts.delivery.expire,
                 delayReport: parts.delivery.delayReport),

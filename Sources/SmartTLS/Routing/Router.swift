@@ -71,6 +71,19 @@ public actor Router {
         return await policies?.status(of: domain) ?? .unasked
     }
 
+    /// The route to a gateway that an operator named for mail to a domain; nothing of it is kept.
+    ///
+    /// - Throws: `RoutingFailure`, where the gateway has no address or it could not be looked up.
+    public func route(to domain: String, through gateway: HostPort) async throws(RoutingFailure) -> Route {
+        let recorder = AnswerRecorder(resolver)
+        let lookup = RouteLookup(resolver: recorder, ownName: ownName, port: port)
+        let result = await lookup.route(to: domain, through: gateway.host, port: gateway.port)
+            .with(recorder.answers)
+        var route = try result.outcome.get().shuffled(using: &generator)
+        route.sts = .bypassed
+        return route
+    }
+
     /// How many routes and absences are kept.
     var keptCount: Int { kept.count }
 

@@ -8,6 +8,7 @@ import Lab
 import Ledger
 import Logging
 import NIOPosix
+import Policy
 import Postgres
 import SMTP
 import Sealing
@@ -115,7 +116,7 @@ final class WorkerLab: Sendable {
     func accept(
         from sender: String? = "a@demo.test", to recipients: [String], ruleset: String = "secure",
         content: [UInt8] = Array("Subject: test\r\n\r\nhello\r\n".utf8), acceptedAt now: Date = Date(),
-        frameSize: Int = 65536, notify: DSNNotify? = nil
+        frameSize: Int = 65536, notify: DSNNotify? = nil, requireTLS: Bool = false
     ) async throws -> UUID {
         let id = UUIDv7.make(at: Date())
         func key(_ purpose: KeyPurpose) throws -> (MessageKey, KeyReference) {
@@ -135,6 +136,7 @@ final class WorkerLab: Sendable {
         } while index < content.count
         let envelope = Envelope(
             reversePath: try sender.map { .mailbox(try MailAddress($0)) } ?? .null, body: .eightBitMIME,
+            requireTLS: requireTLS,
             receivedLine: Array("Received: from test by lab; Tue, 24 Nov 2026 10:00:00 +0000\r\n".utf8))
         let addresses = try recipients.map { try MailAddress($0) }
         let lanes = addresses.reduce(into: [String]()) { if !$0.contains($1.lane) { $0.append($1.lane) } }
@@ -174,7 +176,7 @@ final class WorkerLab: Sendable {
     /// - Parameter pool: role `zegel_worker`, unless a test brings its own.
     func worker(
         name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = [],
-        resolver: any DNSResolving = NoNames(),
+        resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(),
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
@@ -198,7 +200,7 @@ final class WorkerLab: Sendable {
                 ledger: WorkLedger(shard: "a", pool: pool), reading: WorkLedger(shard: "a", pool: pool),
                 listening: PostgresConfiguration(dsn), name: name,
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
-                group: MultiThreadedEventLoopGroup.singleton,
+                rulesets: rulesets, group: MultiThreadedEventLoopGroup.singleton,
                 tls: try TLSContext.client(trust: .pem(authority.rootPEM)),
                 router: Router(
                     resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies
