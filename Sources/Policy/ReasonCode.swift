@@ -60,6 +60,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let noCommonCipher = ReasonCode("no-common-cipher")
     /// The name of the host came from unsigned DNS.
     public static let nameUnproven = ReasonCode("name-unproven")
+    /// The recipient's domain has no valid NTA 7516 record.
+    public static let ntaNotCapable = ReasonCode("nta-not-capable")
     /// The handshake broke off.
     public static let tlsHandshakeFailed = ReasonCode("tls-handshake-failed")
     /// The message was taken in under a ruleset that this node does not know.

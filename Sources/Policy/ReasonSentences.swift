@@ -116,6 +116,11 @@ extension ReasonCode {
             "The name of the recipient's mail server comes from unsigned DNS (no DNSSEC) and is therefore not proven."
         ),
         (
+            .ntaNotCapable,
+            "Voor dit bericht moet de organisatie van de ontvanger in DNS laten zien dat zij aan NTA 7516 meedoet, en dat doet zij niet.",
+            "This message requires the recipient's organisation to show in DNS that it takes part in NTA 7516, and it does not."
+        ),
+        (
             .tlsHandshakeFailed,
             "Er kwam geen versleutelde verbinding met de mailserver van de ontvanger tot stand.",
             "No encrypted connection to the recipient's mail server could be set up."

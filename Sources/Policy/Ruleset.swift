@@ -50,12 +50,14 @@ public struct Ruleset: Sendable, Hashable, Codable {
     public var acceptsUnprovenName: Bool
     /// What happens when a host is not good enough.
     public var onInsecure: InsecureAction
+    /// What the recipient domain's NTA 7516 record counts for; nil: it is not asked for.
+    public var nta: NTADemand?
 
     /// Takes the demands; see each property.
     public init(
         name: String, version: Int, requiresTLS: Bool, minimumVersion: ProtocolFloor?,
         requiresForwardSecrecy: Bool, authentication: AuthenticationDemand, acceptsUnprovenName: Bool,
-        onInsecure: InsecureAction = .return
+        onInsecure: InsecureAction = .return, nta: NTADemand? = nil
     ) {
         self.name = name
         self.version = version
@@ -65,6 +67,7 @@ public struct Ruleset: Sendable, Hashable, Codable {
         self.authentication = authentication
         self.acceptsUnprovenName = acceptsUnprovenName
         self.onInsecure = onInsecure
+        self.nta = nta
     }
 
     /// TLS where it is offered, with any certificate that TLSA records do not contradict; cleartext only where it is not
@@ -79,10 +82,11 @@ public struct Ruleset: Sendable, Hashable, Codable {
         name: "secure", version: 1, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
         authentication: .pkixName, acceptsUnprovenName: true)
 
-    /// As `secure`, with the host proven by DANE and every name by DNSSEC (NTA 7516).
+    /// As `secure`, with the host proven by DANE and every name by DNSSEC (NTA 7516), at the hosts that the domain names for NTA 7516
+    /// where it names any.
     public static let nta7516 = Ruleset(
-        name: "nta7516", version: 1, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
-        authentication: .dane, acceptsUnprovenName: false)
+        name: "nta7516", version: 2, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
+        authentication: .dane, acceptsUnprovenName: false, nta: .preferred)
 
     /// Whether whatever satisfies this ruleset satisfies `other` too, and what does not goes nowhere that `other` would not let
     /// it go.
@@ -93,6 +97,7 @@ public struct Ruleset: Sendable, Hashable, Codable {
             && authentication >= other.authentication
             && (!acceptsUnprovenName || other.acceptsUnprovenName)
             && onInsecure.isAtLeastAsStrict(as: other.onInsecure)
+            && NTADemand.isAtLeast(nta, other.nta)
     }
 
     /// The strictest of several; nil when there is none.
@@ -118,7 +123,8 @@ public struct Ruleset: Sendable, Hashable, Codable {
             requiresForwardSecrecy: requiresForwardSecrecy || other.requiresForwardSecrecy,
             authentication: max(authentication, other.authentication),
             acceptsUnprovenName: acceptsUnprovenName && other.acceptsUnprovenName,
-            onInsecure: onInsecure.joined(with: other.onInsecure))
+            onInsecure: onInsecure.joined(with: other.onInsecure),
+            nta: NTADemand.isAtLeast(nta, other.nta) ? nta : other.nta)
     }
 
     private var floorRank: Int {

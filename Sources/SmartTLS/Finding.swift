@@ -120,6 +120,21 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     /// The answer for the policy's record is wrongly signed, and no policy is held.
     case stsBogus = "sts-bogus"
 
+    // NTA 7516, of the recipient domain and not of the host.
+
+    /// The domain has a valid record in a secure answer.
+    case ntaCapable = "nta-capable"
+    /// It has no record.
+    case ntaAbsent = "nta-absent"
+    /// It has one in an answer that is not signed, which may be anyone's.
+    case ntaInsecure = "nta-insecure"
+    /// The last month of its record is over.
+    case ntaExpired = "nta-expired"
+    /// The first month of its record is still to come.
+    case ntaNotYetValid = "nta-not-yet-valid"
+    /// What it has is no record that can be read, or more than one.
+    case ntaMalformed = "nta-malformed"
+
     /// The order of this list, which is the order of a report.
     public static func < (left: Finding, right: Finding) -> Bool { left.rank < right.rank }
 

@@ -75,6 +75,12 @@ public struct HostFindings: Sendable, Hashable, Codable {
         self.evidence = evidence
     }
 
+    /// The same and what is known of the recipient domain; nil: nothing.
+    func adding(_ finding: Finding?) -> HostFindings {
+        guard let finding else { return self }
+        return HostFindings(Set(findings).union([finding]), evidence: evidence)
+    }
+
     /// Reads a completed handshake.
     ///
     /// - Parameters:

@@ -168,6 +168,7 @@ public struct Verdict: Sendable, Hashable, Codable {
         _ ruleset: Ruleset, _ findings: Set<Finding>, version: Int, isProven: Bool
     ) -> [ReasonCode] {
         var reasons: [ReasonCode] = []
+        if ruleset.nta == .required, !findings.contains(.ntaCapable) { reasons.append(.ntaNotCapable) }
         if let floor = ruleset.minimumVersion, version < floor.rank { reasons.append(.tlsVersionTooLow) }
         if ruleset.requiresForwardSecrecy, !findings.contains(.forwardSecrecy) {
             reasons.append(.noForwardSecrecy)
@@ -192,6 +193,7 @@ extension Ruleset {
     /// Whether cleartext can never satisfy it.
     fileprivate var demandsTLS: Bool {
         requiresTLS || minimumVersion != nil || requiresForwardSecrecy || authentication != .none
+            || nta != nil
     }
 }
 

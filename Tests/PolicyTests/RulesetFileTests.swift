@@ -31,6 +31,7 @@ import Testing
               forward_secrecy: true
               authentication: none
               accept_unproven_name: false
+              nta: required
             """)
         var care = Ruleset.nta7516
         (care.name, care.version, care.minimumVersion) = ("care", 3, .tls13)
@@ -42,6 +43,7 @@ import Testing
         #expect(book.ruleset(named: "patient") == patient)
         let plain = try #require(book.ruleset(named: "plain"))
         #expect(plain.requiresTLS && plain.requiresForwardSecrecy && !plain.acceptsUnprovenName)
+        #expect(plain.nta == .required)
         #expect(plain.authentication == .none && plain.minimumVersion == nil)
         #expect(book.ruleset(named: "secure") == .secure)
     }

@@ -51,7 +51,8 @@ import Testing
                                     minimumVersion: floor,
                                     requiresForwardSecrecy: secrecy, authentication: demand,
                                     acceptsUnprovenName: unproven,
-                                    onInsecure: Self.actions[all.count % Self.actions.count]))
+                                    onInsecure: Self.actions[all.count % Self.actions.count],
+                                    nta: [nil, .preferred, .required][all.count % 3]))
                         }
                     }
                 }

@@ -109,7 +109,8 @@ struct DeliveryAttempt {
             let now = ContinuousClock.now
             var isUsable = live.isUsable(at: now)
             if isUsable, live.needsRoute(at: now) {
-                route = try? await router.route(to: delivery.claim.lane)
+                route = try? await router.route(
+                    to: delivery.claim.lane, heedsNTA: ruleset.nta != nil)
                 isUsable = route.map { live.isOn($0) } ?? false
                 session?.routedAt = now
             }
@@ -131,7 +132,7 @@ struct DeliveryAttempt {
             way = route
         } else {
             do {
-                way = try await router.route(to: delivery.claim.lane)
+                way = try await router.route(to: delivery.claim.lane, heedsNTA: ruleset.nta != nil)
             } catch {
                 for recipient in open {
                     result.recipients.append(
@@ -161,7 +162,8 @@ struct DeliveryAttempt {
         }
         let way: Route
         do {
-            way = try await router.route(to: delivery.claim.lane, through: gateway.address)
+            way = try await router.route(
+                to: delivery.claim.lane, through: gateway.address, heedsNTA: ruleset.nta != nil)
         } catch {
             // What is wrong with the gateway is no answer of the recipient: it waits.
             conclude(

@@ -33,9 +33,11 @@ struct LiveSession: Sendable {
     /// Whether the route must be asked again first.
     func needsRoute(at now: ContinuousClock.Instant) -> Bool { now - routedAt >= Self.routeCheck }
 
-    /// Whether a route names this host and address, with the same proof of its name, the same TLSA records and policy.
+    /// Whether a route names this host and address, with the same proof of its name, the same TLSA records and policy, and the same
+    /// to say of the domain's NTA 7516 record.
     func isOn(_ route: Route) -> Bool {
-        sts.isSame(as: route.sts)
+        if let nta = route.nta, !site.findings.findings.contains(nta) { return false }
+        return sts.isSame(as: route.sts)
             && route.hosts.contains { other in
                 other.name == host.name && other.referenceName == host.referenceName
                     && other.provenance == host.provenance && other.port == host.port

@@ -16,8 +16,8 @@ extension Judgement {
         guard format == Judgement.format else {
             throw EvidenceError(.unreadable, "format \(format) is not known")
         }
-        let (host, address) = try await routed()
-        let again = try found(host, address, certificates)
+        let (route, host, address) = try await routed()
+        let again = try found(host, address, certificates).adding(route.nta)
         guard again.findings == findings.findings else {
             throw EvidenceError(
                 .contradicted,
@@ -34,9 +34,11 @@ extension Judgement {
     }
 
     /// The host and address, found again from the recorded answers.
-    private func routed() async throws(EvidenceError) -> (RouteHost, RouteAddress) {
+    private func routed() async throws(EvidenceError) -> (Route, RouteHost, RouteAddress) {
         let resolver = try ReplayedAnswers(lookups)
-        let lookup = RouteLookup(resolver: resolver, ownName: nil, port: port)
+        // The NTA 7516 record counted by the month of the judgement, not by that of its review.
+        let month = ruleset.nta == nil ? nil : Month(of: madeAt)
+        let lookup = RouteLookup(resolver: resolver, ownName: nil, port: port, month: month)
         let result: RouteLookup.Result
         if let configured {
             result = await lookup.route(to: domain, through: configured.host, port: configured.port)
@@ -52,7 +54,7 @@ extension Judgement {
         else {
             throw EvidenceError(.contradicted, "the recorded answers do not lead to \(host) at \(address)")
         }
-        return (host, address)
+        return (route, host, address)
     }
 
     /// The findings, made again.

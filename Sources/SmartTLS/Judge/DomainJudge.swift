@@ -57,9 +57,25 @@ public struct DomainJudge: Sendable {
     ///   - domain: as people write it; it is brought to lower-case A-labels by the router.
     ///   - rulesets: those to judge under.
     public func report(on domain: String, under rulesets: [Ruleset]) async -> DomainReport {
+        let heeding = rulesets.filter { $0.nta != nil }
+        if heeding.isEmpty || heeding.count == rulesets.count {
+            return await report(on: domain, under: rulesets, heedsNTA: !heeding.isEmpty)
+        }
+        if let route = try? await router.route(to: domain, heedsNTA: true), route.origin != .nta {
+            // The same hosts, with what else there is to say.
+            return await report(on: route, under: rulesets)
+        }
+        let others = rulesets.filter { $0.nta == nil }
+        let ordinary = await report(on: domain, under: others, heedsNTA: false)
+        return ordinary.joined(with: await report(on: domain, under: heeding, heedsNTA: true))
+    }
+
+    private func report(
+        on domain: String, under rulesets: [Ruleset], heedsNTA: Bool
+    ) async -> DomainReport {
         let route: Route
         do {
-            route = try await router.route(to: domain)
+            route = try await router.route(to: domain, heedsNTA: heedsNTA)
         } catch {
             let outcome: Verdict.Outcome = error.isTemporary ? .defer : .refuse
             return DomainReport(
@@ -67,6 +83,10 @@ public struct DomainJudge: Sendable {
                 verdicts: rulesets.mapped { _ in DomainReport.Conclusion(outcome, error.reason) },
                 detail: error.detail)
         }
+        return await report(on: route, under: rulesets)
+    }
+
+    private func report(on route: Route, under rulesets: [Ruleset]) async -> DomainReport {
         let sites = route.hosts.flatMap { host in host.addresses.map { (host, $0) } }
         let examined = await withTaskGroup(of: (Int, HostExaminer.Outcome).self) { group in
             for (index, (host, address)) in sites.enumerated() {

@@ -64,6 +64,16 @@ public struct DomainReport: Sendable, Hashable, Codable {
 }
 
 extension DomainReport {
+    /// The report on the same domain under further rulesets, for which it has other hosts.
+    func joined(with other: DomainReport) -> DomainReport {
+        DomainReport(
+            domain: domain,
+            origin: [origin, other.origin].compactMap(\.self).joined(separator: ", ").ifNotEmpty,
+            dnssec: [dnssec, other.dnssec].compactMap(\.self).joined(separator: ", ").ifNotEmpty,
+            hosts: hosts + other.hosts, verdicts: verdicts.merging(other.verdicts) { one, _ in one },
+            detail: [detail, other.detail].compactMap(\.self).joined(separator: "; ").ifNotEmpty)
+    }
+
     /// A few lines for people.
     public var text: String {
         var lines = [domain]
@@ -91,4 +101,8 @@ extension DomainReport {
         }
         return lines.joined(separator: "\n")
     }
+}
+
+extension String {
+    fileprivate var ifNotEmpty: String? { isEmpty ? nil : self }
 }

@@ -39,6 +39,11 @@ public struct Remedy: Sendable, Hashable, Codable {
                 "Zet TLS 1.2 en 1.3 aan op \(host.name), en ouder uit (RFC 8996).",
                 "Turn on TLS 1.2 and 1.3 on \(host.name), and older versions off (RFC 8996)."
             )
+        case .ntaNotCapable:
+            texts = (
+                "Onderteken de zone van \(domain) met DNSSEC, en publiceer: \(domain). TXT \"v=NTA7516-1;startdate=JJJJ-MM;enddate=JJJJ-MM;provider=NAAM\".",
+                "Sign the zone of \(domain) with DNSSEC, and publish: \(domain). TXT \"v=NTA7516-1;startdate=YYYY-MM;enddate=YYYY-MM;provider=NAME\"."
+            )
         case .noForwardSecrecy:
             texts = (
                 "Bied op \(host.name) suites met ECDHE aan.",

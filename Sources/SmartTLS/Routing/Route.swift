@@ -56,6 +56,8 @@ public struct Route: Sendable, Hashable {
         case mx
         /// The domain has no MX record and is its own host (RFC 5321 §5.1).
         case implicitMX
+        /// The hosts that the domain's NTA 7516 record names.
+        case nta
     }
 
     /// The recipient domain.
@@ -70,6 +72,8 @@ public struct Route: Sendable, Hashable {
     public let gaps: [RouteGap]
     /// What MTA-STS says of the recipient domain, at the time of asking.
     public internal(set) var sts = MTASTSStatus.unasked
+    /// What the domain's NTA 7516 record says; nil: it was not asked for.
+    public internal(set) var nta: Finding?
     /// The answers that it was made of.
     public internal(set) var lookups: [DNSAnswer] = []
 

@@ -11,6 +11,8 @@ struct RouteLookup {
     let ownName: DomainName?
     /// Where hosts are connected to that have no port of their own.
     let port: Int
+    /// The present month, in UTC, where the NTA 7516 record of the domain counts; nil: it is not asked for.
+    var month: Month?
 
     /// A route or its absence, and for how many seconds that may be kept; nil: not at all.
     struct Result: Sendable {
@@ -21,6 +23,14 @@ struct RouteLookup {
         func with(_ lookups: [DNSAnswer]) -> Result {
             guard case .success(var route) = outcome else { return self }
             route.lookups = lookups
+            return Result(outcome: .success(route), ttl: ttl)
+        }
+
+        /// The same, with what the domain's NTA 7516 record says, for no longer than that holds.
+        func with(_ standing: NTALookup.Standing) -> Result {
+            let ttl = ttl.map { min($0, standing.answer.ttl) }
+            guard case .success(var route) = outcome else { return Result(outcome: outcome, ttl: ttl) }
+            route.nta = standing.finding
             return Result(outcome: .success(route), ttl: ttl)
         }
     }
@@ -43,6 +53,23 @@ struct RouteLookup {
 
     /// Looks up the route to a domain in lower-case A-labels.
     func route(to domain: DomainName) async -> Result {
+        guard let month else { return await ordinaryRoute(to: domain) }
+        switch await NTALookup(resolver: resolver).run(domain, month) {
+        case .failure(let failure): return Result(outcome: .failure(.temporary(failure)), ttl: nil)
+        case .success(let standing):
+            guard !standing.exchanges.isEmpty else {
+                return await ordinaryRoute(to: domain).with(standing)
+            }
+            // These and no others, whatever becomes of them: the ordinary MX is no place for what goes there.
+            switch MailExchangers(standing.exchanges, of: domain, ownName: ownName) {
+            case .none(let failure): return Result(outcome: .failure(failure), ttl: standing.answer.ttl)
+            case .hosts(let exchangers):
+                return await route(to: domain, .nta, exchangers, standing.answer).with(standing)
+            }
+        }
+    }
+
+    private func ordinaryRoute(to domain: DomainName) async -> Result {
         let answer: DNSAnswer
         do {
             answer = try await resolver.resolve(domain, .mx)
@@ -66,8 +93,18 @@ struct RouteLookup {
         }
     }
 
-    /// Looks up the one host of a static route.
+    /// Looks up the one host of a static route. Where mail goes is the operator's word; whether the domain takes part in NTA 7516
+    /// is not.
     func route(to domain: String, through host: String, port: Int) async -> Result {
+        let result = await configuredRoute(to: domain, through: host, port: port)
+        guard let month, let name = try? DomainName(domain) else { return result }
+        switch await NTALookup(resolver: resolver).run(name, month) {
+        case .failure(let failure): return Result(outcome: .failure(.temporary(failure)), ttl: nil)
+        case .success(let standing): return result.with(standing)
+        }
+    }
+
+    private func configuredRoute(to domain: String, through host: String, port: Int) async -> Result {
         if let address = IPAddress(host) {
             // An address has no name of its own: the certificate must carry the recipient domain.
             let only = RouteHost(

@@ -1,6 +1,7 @@
 // The door to routing: static routes first, then DNS; each domain is looked up once at a time, and what came of it
 // is kept for its TTL within bounds.
 import DNS
+import Foundation
 import Policy
 import SMTP
 import Settings
@@ -12,15 +13,22 @@ public actor Router {
         let until: ContinuousClock.Instant
     }
 
+    /// Routes that heed NTA 7516 are others than those that do not.
+    private struct Destination: Hashable {
+        let domain: String
+        let heedsNTA: Bool
+    }
+
     private let resolver: any DNSResolving
     private let ownName: DomainName?
     private let port: Int
     private let staticRoutes: [String: HostPort]
     private let policies: MTASTSPolicies?
     private let now: @Sendable () -> ContinuousClock.Instant
+    private let date: @Sendable () -> Date
     private var generator: any RandomNumberGenerator & Sendable
-    private var kept: [String: Kept] = [:]
-    private var underWay: [String: Task<RouteLookup.Result, Never>] = [:]
+    private var kept: [Destination: Kept] = [:]
+    private var underWay: [Destination: Task<RouteLookup.Result, Never>] = [:]
 
     /// Sets up routing.
     ///
@@ -33,11 +41,13 @@ public actor Router {
     ///   - ownName: `delivery.hostname`, by which a loop to this host is seen.
     ///   - generator: decides the order among equals.
     ///   - now: the clock by which TTLs run out.
+    ///   - date: the calendar by which NTA 7516 records are valid.
     public init(
         resolver: any DNSResolving, staticRoutes: [StaticRoute] = [], port: Int = 25,
         policies: MTASTSPolicies? = nil, ownName: String? = nil,
         generator: any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator(),
-        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now },
+        date: @escaping @Sendable () -> Date = { Date() }
     ) {
         self.resolver = resolver
         self.ownName = ownName.flatMap { try? DomainName($0) }
@@ -46,22 +56,28 @@ public actor Router {
         self.policies = policies
         self.generator = generator
         self.now = now
+        self.date = date
     }
 
     /// The hosts to try, in order; a new random order among equals each time.
     ///
-    /// - Parameter domain: the recipient domain in lower-case A-labels (`MailDomain.lane`), or an address literal.
+    /// - Parameters:
+    ///   - domain: the recipient domain in lower-case A-labels (`MailDomain.lane`), or an address literal.
+    ///   - heedsNTA: whether its NTA 7516 record counts (`Ruleset.nta`).
     /// - Throws: `RoutingFailure`, temporary when a lookup failed, final when DNS says that there is no way.
-    public func route(to domain: String) async throws(RoutingFailure) -> Route {
+    public func route(to domain: String, heedsNTA: Bool = false) async throws(RoutingFailure) -> Route {
         async let sts = policy(for: domain)
+        let destination = Destination(domain: domain, heedsNTA: heedsNTA)
         let outcome: Result<Route, RoutingFailure>
-        if let entry = kept[domain], entry.until > now() {
+        if let entry = kept[destination], entry.until > now() {
             outcome = entry.outcome
         } else {
-            outcome = try await find(domain).outcome
+            outcome = try await find(destination).outcome
         }
         var route = try outcome.get().shuffled(using: &generator)
-        route.sts = await sts
+        // A policy is about MX hosts (RFC 8461 §4.1), and a signed record that names others stands in for these.
+        let status = await sts
+        route.sts = route.origin == .nta ? .bypassed : status
         return route
     }
 
@@ -74,9 +90,11 @@ public actor Router {
     /// The route to a gateway that an operator named for mail to a domain; nothing of it is kept.
     ///
     /// - Throws: `RoutingFailure`, where the gateway has no address or it could not be looked up.
-    public func route(to domain: String, through gateway: HostPort) async throws(RoutingFailure) -> Route {
+    public func route(
+        to domain: String, through gateway: HostPort, heedsNTA: Bool = false
+    ) async throws(RoutingFailure) -> Route {
         let recorder = AnswerRecorder(resolver)
-        let lookup = RouteLookup(resolver: recorder, ownName: ownName, port: port)
+        let lookup = lookup(recorder, heedsNTA: heedsNTA)
         let result = await lookup.route(to: domain, through: gateway.host, port: gateway.port)
             .with(recorder.answers)
         var route = try result.outcome.get().shuffled(using: &generator)
@@ -87,10 +105,16 @@ public actor Router {
     /// How many routes and absences are kept.
     var keptCount: Int { kept.count }
 
-    private func find(_ domain: String) async throws(RoutingFailure) -> RouteLookup.Result {
-        if let task = underWay[domain] { return await task.value }
+    private func lookup(_ recorder: AnswerRecorder, heedsNTA: Bool) -> RouteLookup {
+        let month = heedsNTA ? Month(of: Int64(date().timeIntervalSince1970 * 1000)) : nil
+        return RouteLookup(resolver: recorder, ownName: ownName, port: port, month: month)
+    }
+
+    private func find(_ destination: Destination) async throws(RoutingFailure) -> RouteLookup.Result {
+        if let task = underWay[destination] { return await task.value }
+        let domain = destination.domain
         let recorder = AnswerRecorder(resolver)
-        let lookup = RouteLookup(resolver: recorder, ownName: ownName, port: port)
+        let lookup = lookup(recorder, heedsNTA: destination.heedsNTA)
         let task: Task<RouteLookup.Result, Never>
         if let target = staticRoutes[domain] {
             task = Task {
@@ -100,23 +124,25 @@ public actor Router {
             let name = try Router.name(of: domain)
             task = Task { await lookup.route(to: name).with(recorder.answers) }
         }
-        underWay[domain] = task
+        underWay[destination] = task
         let result = await task.value
-        underWay[domain] = nil
-        keep(result, for: domain)
+        underWay[destination] = nil
+        keep(result, for: destination)
         return result
     }
 
-    private func keep(_ result: RouteLookup.Result, for domain: String) {
+    private func keep(_ result: RouteLookup.Result, for destination: Destination) {
         guard let ttl = result.ttl, ttl > 0 else {
-            kept[domain] = nil
+            kept[destination] = nil
             return
         }
         var longest = RouteLimits.longestAbsence
         if case .success = result.outcome { longest = RouteLimits.longest }
+        // A record may be valid this month and not the next.
+        if destination.heedsNTA { longest = min(longest, Month.remainder(at: date())) }
         let time = now()
-        if kept.count >= RouteLimits.cached, kept[domain] == nil { makeRoom(at: time) }
-        kept[domain] = Kept(outcome: result.outcome, until: time + min(.seconds(Int64(ttl)), longest))
+        if kept.count >= RouteLimits.cached, kept[destination] == nil { makeRoom(at: time) }
+        kept[destination] = Kept(outcome: result.outcome, until: time + min(.seconds(Int64(ttl)), longest))
     }
 
     /// Drops what has run out, and if that is too little the tenth that runs out first.
@@ -124,8 +150,8 @@ public actor Router {
         kept = kept.filter { $0.value.until > time }
         let surplus = kept.count - RouteLimits.cached * 9 / 10
         guard surplus > 0 else { return }
-        for (domain, _) in kept.sorted(by: { $0.value.until < $1.value.until }).prefix(surplus) {
-            kept[domain] = nil
+        for (destination, _) in kept.sorted(by: { $0.value.until < $1.value.until }).prefix(surplus) {
+            kept[destination] = nil
         }
     }
 

@@ -84,7 +84,8 @@ public struct HostExaminer: Sendable {
         ) -> Outcome {
             .seen(
                 Examination(
-                    route: route, host: host, address: address, port: port, time: time, findings: findings,
+                    route: route, host: host, address: address, port: port, time: time,
+                    findings: findings.adding(route.nta),
                     peer: peer, absence: absence, session: session))
         }
         func without(_ absence: TLSAbsence, _ session: OutboundSession? = nil) -> Outcome {

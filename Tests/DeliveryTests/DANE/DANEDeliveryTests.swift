@@ -151,6 +151,37 @@ import Testing
             good(
                 "4. no MX: the domain is its own host, securely", "bare.test",
                 "@ A {A}\n_{P}._tcp TLSA {T}\n", serverName: "bare.test"),
+            Row(
+                rule: "NTA 7516: the hosts that a valid record names, and never the ordinary MX",
+                domain: "nta.test",
+                zone:
+                    "@ MX 10 mx.servfail.test.\n@ TXT \"v=NTA7516-1;startdate=2019-06;enddate=2999-12;provider=Lab;"
+                    + "ntamx=20 none;ntamx=10 in.nta.test\"\nin A {A}\n_{P}._tcp.in TLSA {T}\n",
+                identity: worst, record: .matching(worst.certificate),
+                ends: ["nta7516": "delivered dane-authenticated", "secure": "deferred dns-failure"],
+                serverName: "in.nta.test"),
+            Row(
+                rule:
+                    "NTA 7516: a host of a valid record that is not good enough is not replaced by a good ordinary MX",
+                domain: "ntabad.test",
+                zone:
+                    "@ MX 10 mx\n@ TXT \"v=NTA7516-1;startdate=2019-06;enddate=2999-12;ntamx=10 in.ntabad.test\"\n"
+                    + "mx A {A}\n_{P}._tcp.mx TLSA {T}\nin A {A}\n", identity: worst,
+                record: .matching(worst.certificate), ends: ["nta7516": "refused dane-required"],
+                serverName: "in.ntabad.test"),
+            Row(
+                rule: "NTA 7516: without hosts in the record the ordinary MX", domain: "ntamx.test",
+                zone: simple + "@ TXT \"v=NTA7516-1;startdate=2019-06;enddate=2999-12\"\n", identity: worst,
+                record: .matching(worst.certificate), ends: byDANE, serverName: "mx.ntamx.test"),
+            Row(
+                rule: "NTA 7516: a bogus TXT makes it wait, and only where it counts",
+                domain: "ntabogus.test",
+                signing: .altered(name: "@", type: "TXT"),
+                zone: simple + "@ TXT \"v=NTA7516-1;startdate=2019-06;enddate=2999-12\"\n", identity: worst,
+                record: .matching(worst.certificate),
+                ends: [
+                    "nta7516": "deferred dnssec-invalid", "secure": "delivered dane-authenticated",
+                ], serverName: "mx.ntabogus.test"),
             good(
                 "9. the first host fails, the second matches", "second.test",
                 "@ MX 10 mx.servfail.test.\n@ MX 20 mx\nmx A {A}\n_{P}._tcp.mx TLSA {T}\n",
