@@ -94,6 +94,23 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     case tlsaLookupFailed = "tlsa-lookup-failed"
     /// The TLSA records, or their absence, are wrongly signed.
     case tlsaBogus = "tlsa-bogus"
+    /// A second record stands ready for the next certificate: two of usage 3, or one of usage 3 and one of usage 2.
+    case daneRollover = "dane-rollover"
+
+    // What else the host accepts, from a scan. No verdict rests on these.
+
+    /// Bytes in clear behind the answer to STARTTLS (RFC 3207 §5).
+    case starttlsInjection = "starttls-injection"
+    /// SSL 3.0, TLS 1.0 or TLS 1.1 (RFC 8996).
+    case acceptsOldTLS = "accepts-old-tls"
+    /// A suite that the guidelines call insufficient.
+    case acceptsWeakSuites = "accepts-weak-suites"
+    /// Compression of TLS (RFC 3749), which gives secrets away.
+    case compression
+    /// No secure renegotiation (RFC 5746).
+    case renegotiationInsecure = "renegotiation-insecure"
+    /// No extended master secret (RFC 7627).
+    case noExtendedMasterSecret = "no-extended-master-secret"
 
     // MTA-STS (RFC 8461).
 

@@ -217,9 +217,9 @@ final class TLSConnection {
         if let key = zegel_SSL_get1_peer_tmp_key(ssl) {
             defer { EVP_PKEY_free(key) }
             if EVP_PKEY_get_base_id(key) == EVP_PKEY_DH {
-                return groupName(key) ?? "dh-\(EVP_PKEY_get_bits(key))"
+                return TLSConnection.groupName(key) ?? "dh-\(EVP_PKEY_get_bits(key))"
             }
-            if let name = groupName(key) { return TLSConnection.tlsName(name) }
+            if let name = TLSConnection.groupName(key) { return TLSConnection.tlsName(name) }
             return text(EVP_PKEY_get0_type_name(key)).map { $0.lowercased() }
         }
         let number = zegel_SSL_get_negotiated_group(ssl)
@@ -229,11 +229,11 @@ final class TLSConnection {
     }
 
     /// The names of the IANA registry of TLS groups.
-    private static func tlsName(_ name: String) -> String {
+    static func tlsName(_ name: String) -> String {
         name == "prime256v1" ? "secp256r1" : name.lowercased()
     }
 
-    private func groupName(_ key: OpaquePointer) -> String? {
+    static func groupName(_ key: OpaquePointer) -> String? {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
             var length = 0
             guard let base = buffer.baseAddress,

@@ -18,14 +18,19 @@ struct JudgeCommand: AsyncParsableCommand {
             Looks up the domain's hosts, connects to each of their addresses up to the TLS handshake, and says what was \
             found, what that comes to under each ruleset, and what the domain's operator should do. Nothing is sent. \
             Needs no cluster and no database: dns.forwarders, dns.trust_anchor, delivery.port, delivery.trust_roots, \
-            delivery.routes, delivery.hostname and policy.… are what it reads of the configuration. MTA-STS policies that \
+            delivery.routes, delivery.source_address, delivery.hostname and policy.… are what it reads of the configuration. MTA-STS policies that \
             workers hold from earlier it does not know.
+
+            With --scan each host is asked which protocol versions, cipher suites and groups it accepts, by some forty \
+            handshakes that are begun and not finished, two at a time. The grade, by the guidelines of the NCSC, is then \
+            that of the worst of them; without --scan it is that of the one connection. Verdicts are the same with and without.
 
             The exit status is 0 when a report was made, whatever it says; 64 when a domain is none.
 
             EXAMPLES
               zegel judge example.nl
               zegel judge example.nl --ruleset nta7516 --json
+              zegel judge example.nl --scan
               zegel judge --batch domains.txt --json > reports.jsonl
             """)
 
@@ -43,6 +48,9 @@ struct JudgeCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Domains of a batch that are judged at once (1 to 200).")
     var concurrency = 20
 
+    @Flag(name: .long, help: "Ask each host for everything that it accepts: dozens of connections to each.")
+    var scan = false
+
     @Flag(name: .long, help: "Print JSON: one object, or with --batch one object a line.")
     var json = false
 
@@ -59,7 +67,7 @@ struct JudgeCommand: AsyncParsableCommand {
         try await reporting {
             let settings = try sources.settings()
             let rulesets = try chosen(RulesetBook(RulesetSettings(settings)))
-            let judge = try Self.judge(settings)
+            let judge = try Self.judge(settings, scans: scan)
             if let batch {
                 try await judgeAll(try Self.domains(in: batch), judge, rulesets)
             } else if let domain {
@@ -83,14 +91,14 @@ struct JudgeCommand: AsyncParsableCommand {
         return chosen
     }
 
-    private static func judge(_ settings: Settings) throws -> DomainJudge {
+    private static func judge(_ settings: Settings, scans: Bool) throws -> DomainJudge {
         let delivery = DeliverySettings(settings)
         if let path = delivery.trustRoots, FileManager.default.contents(atPath: path) == nil {
             throw ClusterError(.configuration, "delivery.trust_roots: \(path) cannot be read")
         }
         return try DomainJudge(
             delivery, DNSSettings(settings), PolicySettings(settings),
-            group: MultiThreadedEventLoopGroup.singleton)
+            group: MultiThreadedEventLoopGroup.singleton, scans: scans)
     }
 
     /// A domain in lower-case A-labels.

@@ -135,7 +135,7 @@ private final class FlightHandler: ChannelInboundHandler {
     }
 
     /// Waits until it says where it listens.
-    private static func port(of server: ChildProcess, output: String) async throws -> Int {
+    static func port(of server: ChildProcess, output: String) async throws -> Int {
         let until = ContinuousClock.now + .seconds(20)
         while ContinuousClock.now < until, server.isRunning {
             let text = (try? String(contentsOfFile: output, encoding: .utf8)) ?? ""

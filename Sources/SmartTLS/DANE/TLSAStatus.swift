@@ -44,6 +44,18 @@ extension DANEReference {
     }
 }
 
+extension DANEReference {
+    /// Whether a record stands ready for the next certificate, as internet.nl counts it: more than one of usage 3, or one of
+    /// usage 3 beside one of usage 2.
+    var isRollover: Bool {
+        let (own, authorities) = (
+            records.count { $0.isWellFormed && $0.usage == 3 },
+            records.count { $0.isWellFormed && $0.usage == 2 }
+        )
+        return own > 1 || own > 0 && authorities > 0
+    }
+}
+
 extension TLSARecord {
     /// Whether a sender of mail may use it, as far as can be seen without reading its data: usage 2 or 3 (RFC 7672 §3.1.3),
     /// parameters that are known and a digest of the right length. OpenSSL has the last word.

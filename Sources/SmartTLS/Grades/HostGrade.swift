@@ -53,8 +53,7 @@ struct HostGrade: Sendable, Hashable {
         }
         for version in report.versions { add(.version, "\(version)", table.grade(version)) }
         for suite in Set(report.suites.values.joined()).sorted() {
-            let name = CipherSuite.with(code: suite)?.name ?? "0x" + String(suite, radix: 16)
-            add(.cipherSuite, name, table.grade(suite: suite))
+            add(.cipherSuite, Self.name(ofSuite: suite), table.grade(suite: suite))
         }
         for group in Set(report.groups.values.joined()).sorted() {
             add(.group, NamedGroup.name(of: group), table.grade(group: group))
@@ -84,5 +83,10 @@ struct HostGrade: Sendable, Hashable {
         }
         guidelines = table.version
         parameters = graded
+    }
+
+    /// The name of a suite, or its number where it has none.
+    static func name(ofSuite code: UInt16) -> String {
+        CipherSuite.with(code: code)?.name ?? "0x" + String(code, radix: 16)
     }
 }

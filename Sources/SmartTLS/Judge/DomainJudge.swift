@@ -1,4 +1,5 @@
-// Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent.
+// Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent. A scan adds what
+// else a host accepts; verdicts rest on the connection that a delivery would have.
 
 import DNS
 import Foundation
@@ -11,21 +12,26 @@ import TLS
 public struct DomainJudge: Sendable {
     private let router: Router
     private let examiner: HostExaminer
+    private let prober: HostProber?
     private let port: Int
 
-    /// - Parameter port: `delivery.port`, for the records that a report names.
-    public init(router: Router, examiner: HostExaminer, port: Int) {
+    /// - Parameters:
+    ///   - prober: scans each host that has STARTTLS; nil: only the one connection is looked at.
+    ///   - port: `delivery.port`, for the records that a report names.
+    public init(router: Router, examiner: HostExaminer, prober: HostProber? = nil, port: Int) {
         self.router = router
         self.examiner = examiner
+        self.prober = prober
         self.port = port
     }
 
     /// A judge as configured, with the shorter patience that somebody who waits for a report has.
     ///
+    /// - Parameter scans: whether each host is asked for everything that it accepts.
     /// - Throws: `DNSConfigurationError`, `TLSError`, or Foundation's error for a file of roots that cannot be read.
     public init(
         _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings,
-        group: any EventLoopGroup
+        group: any EventLoopGroup, scans: Bool = false
     ) throws {
         let trust: TLSContext.TrustRoots =
             if let path = delivery.trustRoots {
@@ -48,6 +54,9 @@ public struct DomainJudge: Sendable {
                 timeouts: SessionTimeouts(
                     connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30),
                     handshake: .seconds(30))),
+            prober: scans
+                ? HostProber(
+                    group: group, heloName: delivery.hostName, sourceAddress: delivery.sourceAddress) : nil,
             port: delivery.port)
     }
 
@@ -88,18 +97,19 @@ public struct DomainJudge: Sendable {
 
     private func report(on route: Route, under rulesets: [Ruleset]) async -> DomainReport {
         let sites = route.hosts.flatMap { host in host.addresses.map { (host, $0) } }
-        let examined = await withTaskGroup(of: (Int, HostExaminer.Outcome).self) { group in
+        let examined = await withTaskGroup(of: (Int, (HostExaminer.Outcome, HostScan?)).self) { group in
             for (index, (host, address)) in sites.enumerated() {
                 group.addTask {
                     let outcome = await examiner.examine(route, host, address)
-                    if case .seen(let seen) = outcome { await seen.session?.quit() }
-                    return (index, outcome)
+                    guard case .seen(let seen) = outcome else { return (index, (outcome, nil)) }
+                    await seen.session?.quit()
+                    return (index, (outcome, await scan(seen)))
                 }
             }
             return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
         }
         let hosts = zip(sites, examined).map { site, outcome in
-            line(route, site.0, site.1, outcome, rulesets)
+            line(route, site.0, site.1, outcome.0, outcome.1, rulesets)
         }
         let verdicts = rulesets.mapped { ruleset in
             DomainJudge.overall(hosts.compactMap { $0.verdicts[ruleset.name] }, gaps: route.gaps)
@@ -113,7 +123,7 @@ public struct DomainJudge: Sendable {
 
     private func line(
         _ route: Route, _ host: RouteHost, _ address: RouteAddress, _ outcome: HostExaminer.Outcome,
-        _ rulesets: [Ruleset]
+        _ scan: HostScan?, _ rulesets: [Ruleset]
     ) -> DomainReport.Host {
         switch outcome {
         case .failed(let failure):
@@ -127,16 +137,21 @@ public struct DomainJudge: Sendable {
                     let foregone = Verdict.foregone(ruleset, known)
                     return DomainReport.Conclusion(.defer, foregone?.reason ?? failure.reason)
                 },
-                remedies: [])
+                remedies: [], grade: "unknown", scan: nil)
         case .seen(let seen):
             let verdicts = rulesets.map { seen.verdict(under: $0) }
             var reasons: [ReasonCode] = []
             for verdict in verdicts {
                 for reason in verdict.shortcomings where !reasons.contains(reason) { reasons.append(reason) }
             }
+            var findings = Set(seen.findings.findings).union(scan?.findings() ?? [])
+            if case .published(let reference) = address.tlsa, reference.isRollover {
+                findings.insert(.daneRollover)
+            }
+            let graded = HostGrade(seen, scan)
             return DomainReport.Host(
                 name: host.name, address: address.address.description, preference: Int(host.preference),
-                findings: seen.findings.findings.map(\.rawValue), evidence: seen.findings.evidence,
+                findings: findings.sorted().map(\.rawValue), evidence: seen.findings.evidence,
                 failure: nil,
                 verdicts: Dictionary(
                     zip(rulesets, verdicts).map {
@@ -146,8 +161,33 @@ public struct DomainJudge: Sendable {
                     Remedy(
                         $0, domain: route.domain, host: host, port: host.port ?? port,
                         findings: Set(seen.findings.findings), leaf: seen.peer?.chain.first)
-                })
+                } + Remedy.advice(graded, host: host.name),
+                grade: Self.grade(graded, findings), scan: scan.map { HostScanReport($0, graded) })
         }
+    }
+
+    /// Scans what was seen to have STARTTLS, also where the handshake failed.
+    private func scan(_ seen: Examination) async -> HostScan? {
+        switch seen.absence {
+        case nil where seen.peer == nil, .notOffered, .rejected: return nil
+        default: break
+        }
+        guard let prober,
+            let address = try? SocketAddress(
+                ipAddress: seen.address.address.description, port: seen.host.port ?? port)
+        else { return nil }
+        var name = seen.host.referenceName
+        if case .published(let reference) = seen.address.tlsa { name = reference.baseDomain }
+        return await prober.scan(address, serverName: name)
+    }
+
+    /// No TLS at all is no better than the worst of it.
+    private static func grade(_ graded: HostGrade, _ findings: Set<Finding>) -> String {
+        let lacksTLS = !findings.isDisjoint(with: [
+            .starttlsNotOffered, .starttlsRejected, .starttlsInjection,
+        ])
+        if lacksTLS { return "\(Grade.insufficient)" }
+        return graded.overall.map { "\($0)" } ?? "unknown"
     }
 
     /// A message is delivered when any host is good enough; one that may be later is enough to wait for.
@@ -176,4 +216,15 @@ private struct NoEarlierPolicies: MTASTSStore {
     func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
     func due(at time: Date, limit: Int) async -> [String] { [] }
     func keep(_ policy: StoredMTASTSPolicy) async {}
+}
+
+extension HostGrade {
+    /// Of a connection and what a scan found besides.
+    fileprivate init(_ seen: Examination, _ scan: HostScan?) {
+        var report = scan?.report ?? ProbeReport()
+        if let peer = seen.peer { report.merge(ProbeReport(observed: peer)) }
+        var chains = report.chains
+        if let chain = seen.peer?.chain, !chains.contains(chain) { chains.append(chain) }
+        self.init(report, chains: chains)
+    }
 }

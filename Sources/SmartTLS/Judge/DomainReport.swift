@@ -21,8 +21,13 @@ public struct DomainReport: Sendable, Hashable, Codable {
         public let failure: String?
         /// What it comes to, by ruleset.
         public let verdicts: [String: Conclusion]
-        /// What its operator should do, by reason code; only what stands in the way of a delivery under some ruleset.
+        /// What its operator should do: what stands in the way of a delivery under some ruleset, and what the guidelines
+        /// call insufficient.
         public let remedies: [Remedy]
+        /// The worst of all that is known of it: `good`, `sufficient`, `phase out`, `insufficient`; `unknown` where nothing is.
+        public let grade: String
+        /// What else it accepts; nil without a scan.
+        public let scan: HostScanReport?
     }
 
     /// What follows under one ruleset.
@@ -92,6 +97,8 @@ extension DomainReport {
                     lines.append("    MTA-STS: \(detail)")
                 }
             }
+            lines.append("    grade: \(host.grade)")
+            if let scan = host.scan { lines += scan.lines.map { "    " + $0 } }
             if !host.findings.isEmpty { lines.append("    found: " + host.findings.joined(separator: ", ")) }
             for remedy in host.remedies { lines.append("    to do: \(remedy.english)") }
         }

@@ -5,8 +5,8 @@ import TLS
 
 /// One thing to do.
 public struct Remedy: Sendable, Hashable, Codable {
-    /// What it mends.
-    public let reasonCode: ReasonCode
+    /// What it mends; nil: no verdict rests on it, the guidelines ask for it.
+    public let reasonCode: ReasonCode?
     /// In Dutch.
     public let dutch: String
     /// In English.
@@ -93,5 +93,52 @@ public struct Remedy: Sendable, Hashable, Codable {
         }
         reasonCode = reason
         (dutch, english) = texts
+    }
+
+    /// What to do about what the guidelines call insufficient, a remedy for each kind of parameter.
+    static func advice(_ graded: HostGrade, host: String) -> [Remedy] {
+        GradedParameter.Aspect.allCases.compactMap { aspect in
+            let names = graded.parameters.filter { $0.aspect == aspect && $0.grade == .insufficient }
+                .map(\.value).joined(separator: ", ")
+            return names.isEmpty ? nil : Remedy(aspect, names, host, graded.guidelines)
+        }
+    }
+
+    private init(_ aspect: GradedParameter.Aspect, _ names: String, _ host: String, _ guidelines: String) {
+        reasonCode = nil
+        let texts: (dutch: String, english: String) =
+            switch aspect {
+            case .version: ("Zet \(names) uit op \(host)", "Turn off \(names) on \(host)")
+            case .cipherSuite:
+                ("Zet deze suites uit op \(host): \(names)", "Turn off these suites on \(host): \(names)")
+            case .group:
+                (
+                    "Vervang op \(host) voor de sleuteluitwisseling \(names) door x25519 of secp256r1",
+                    "Replace \(names) for the key exchange on \(host) by x25519 or secp256r1"
+                )
+            case .exchangeHash:
+                (
+                    "Onderteken op \(host) de sleuteluitwisseling met SHA-256 of beter in plaats van \(names)",
+                    "Sign the key exchange on \(host) with SHA-256 or better instead of \(names)"
+                )
+            case .compression: ("Zet TLS-compressie uit op \(host)", "Turn off TLS compression on \(host)")
+            case .renegotiation:
+                (
+                    "Zet veilige heronderhandeling (RFC 5746) aan op \(host)",
+                    "Turn on secure renegotiation (RFC 5746) on \(host)"
+                )
+            case .extendedMasterSecret:
+                (
+                    "Zet extended master secret (RFC 7627) aan op \(host)",
+                    "Turn on the extended master secret (RFC 7627) on \(host)"
+                )
+            case .certificateKey, .certificateSignature:
+                (
+                    "Vervang het certificaat van \(host) (\(names)): RSA met 3072 bits of ECDSA, ondertekend met SHA-256 of beter",
+                    "Replace the certificate of \(host) (\(names)): RSA with 3072 bits or ECDSA, signed with SHA-256 or better"
+                )
+            }
+        dutch = texts.dutch + " (\(guidelines))."
+        english = texts.english + " (\(guidelines))."
     }
 }

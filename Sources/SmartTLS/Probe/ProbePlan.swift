@@ -86,6 +86,13 @@ struct ProbePlan: Sendable {
         }
     }
 
+    /// Ends the plan before its end: what is known stays.
+    mutating func stop() {
+        report.isComplete = false
+        questions = []
+        hasFollowUps = true
+    }
+
     /// Takes what came of the ClientHello given last.
     mutating func received(_ answer: Answer) {
         guard let question = questions.first else { return }

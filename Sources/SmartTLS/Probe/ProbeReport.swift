@@ -30,4 +30,19 @@ struct ProbeReport: Sendable, Hashable {
 
     /// The versions accepted, the oldest first.
     var versions: [ProtocolVersion] { suites.keys.sorted() }
+
+    /// Adds what a plan for other versions learnt of the same address.
+    mutating func merge(_ other: ProbeReport) {
+        suites.merge(other.suites) { one, _ in one }
+        groups.merge(other.groups) { one, _ in one }
+        primes.formUnion(other.primes)
+        exchangeSignatures.formUnion(other.exchangeSignatures)
+        prefersOwnOrder.merge(other.prefersOwnOrder) { one, _ in one }
+        compresses = compresses ?? other.compresses
+        hasExtendedMasterSecret = hasExtendedMasterSecret ?? other.hasExtendedMasterSecret
+        isRenegotiationSecure = isRenegotiationSecure ?? other.isRenegotiationSecure
+        chains += other.chains
+        handshakes += other.handshakes
+        isComplete = isComplete && other.isComplete
+    }
 }

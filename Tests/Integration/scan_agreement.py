@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""What `zegel judge --scan` finds on differently configured servers, beside what testssl and (where installed) sslyze find.
+
+Each host is an `openssl s_server` behind a few lines of SMTP, on an address of 127.0.70.0/24. Versions and cipher suites are
+compared with what the server was configured with and with the other scanners; every disagreement is printed with its reason, and
+one that has none fails the run. sslyze is taken from the Python that runs this, or from --sslyze PYTHON.
+"""
+import argparse, asyncio, re, sys, threading, os
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--short", action="store_true", help="two hosts, testssl only")
+parser.add_argument("--sslyze", default=sys.executable, metavar="PYTHON", help="a Python that has sslyze")
+arguments = parser.parse_args()
+PORT = 2725
+VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+HOSTS = [  # name, certificate, arguments of s_server, versions
+    ("modern", "ecdsa", "-min_protocol TLSv1.2", {"TLSv1.2", "TLSv1.3"}),
+    ("weak", "rsa", "-min_protocol TLSv1 -max_protocol TLSv1.2 -cipher "
+     "ECDHE-RSA-AES128-SHA:AES128-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0",
+     {"TLSv1", "TLSv1.1", "TLSv1.2"}),
+    ("tls13", "ecdsa", "-tls1_3 -ciphersuites TLS_AES_256_GCM_SHA384", {"TLSv1.3"}),
+    ("tls12", "rsa", "-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305 -serverpref", {"TLSv1.2"}),
+    ("cbc", "rsa", "-tls1_2 -cipher ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA384:DHE-RSA-AES128-SHA256 -serverpref",
+     {"TLSv1.2"}),
+    ("old", "rsa", "-min_protocol TLSv1 -max_protocol TLSv1.1 -cipher ALL:@SECLEVEL=0", {"TLSv1", "TLSv1.1"}),
+    ("all", "rsa", "-min_protocol TLSv1 -cipher ALL:@SECLEVEL=0", {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}),
+    ("anonymous", "rsa", "-tls1_2 -cipher aNULL:ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0", {"TLSv1.2"}),
+]
+
+
+class Front:
+    """SMTP up to STARTTLS; the rest goes to a port of loopback and back."""
+
+    def __init__(self, address, backend):
+        self.backend, self.connections = backend, 0
+        self.loop, started = asyncio.new_event_loop(), threading.Event()
+
+        def run():
+            asyncio.set_event_loop(self.loop)
+            self.loop.run_until_complete(asyncio.start_server(self._serve, address, PORT, backlog=200))
+            started.set()
+            self.loop.run_forever()
+
+        threading.Thread(target=run, daemon=True).start()
+        if not started.wait(10):
+            sys.exit(f"nothing listens on {address}")
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        try:
+            writer.write(b"220 front.test ESMTP\r\n")
+            while line := await reader.readline():
+                word = line.split()[0].upper() if line.split() else b""
+                if word == b"STARTTLS":
+                    inner, outer = await asyncio.open_connection("127.0.0.1", self.backend)
+                    writer.write(b"220 go\r\n")
+                    return await asyncio.gather(self._pipe(reader, outer), self._pipe(inner, writer))
+                writer.write(b"250-front.test\r\n250 STARTTLS\r\n" if word == b"EHLO" else b"221 bye\r\n" if word == b"QUIT"
+                             else b"250 ok\r\n")
+                if word == b"QUIT":
+                    return
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            writer.close()
+
+    async def _pipe(self, reader, writer):
+        try:
+            while octets := await reader.read(1 << 16):
+                writer.write(octets)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+def certificate(path, kind):
+    key = ["-newkey", "rsa:2048"] if kind == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "req", "-x509", *key, "-nodes", "-subj", "/CN=mx.test", "-days", "9", "-keyout",
+                    f"{path}/{kind}.key", "-out", f"{path}/{kind}.pem"], check=True, capture_output=True, timeout=60)
+
+
+def server(path, kind, options):
+    process = subprocess.Popen(
+        ["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", "-cert", f"{path}/{kind}.pem", "-key", f"{path}/{kind}.key",
+         *options.split()], env={**os.environ, "OPENSSL_CONF": "/dev/null"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL)
+    for line in process.stdout:
+        if found := re.match(rb"ACCEPT 127\.0\.0\.1:(\d+)", line):
+            # What it says further must not fill the pipe.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return process, int(found[1])
+    sys.exit(f"s_server with {options} did not start")
+
+
+def zegel(path, name, address):
+    run = subprocess.run(
+        [binary(), "judge", f"{name}.test", "--scan", "--json", "--set", f"delivery.routes={name}.test={address}:{PORT}",
+         "--set", "delivery.hostname=zegel.test"], capture_output=True, text=True, timeout=120, cwd=path)
+    if run.returncode:
+        sys.exit(f"zegel judge: status {run.returncode}: {run.stderr}")
+    scan = json.loads(run.stdout)["hosts"][0]["scan"]
+    return {v: {s["name"] for s in suites} for v, suites in scan["suites"].items()}, scan
+
+
+def testssl(path, name, address):
+    """By number of the suite: testssl names suites as OpenSSL does, and in several ways."""
+    output = f"{path}/{name}-testssl.json"
+    subprocess.run(["testssl", "-t", "smtp", "-p", "-E", "--ip", address, "--nodns", "none", "--warnings", "off", "--quiet",
+                    "--color", "0", "--jsonfile", output, f"{address}:{PORT}"],
+                   capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL, cwd=path)
+    found = {}
+    for row in json.load(open(output)):
+        if row["id"].startswith("cipher-tls") or row["id"].startswith("cipher-ssl3") or row["id"].startswith("cipher_x"):
+            words = row["finding"].split()
+            version = {"SSLv3": "SSLv3", "TLSv1": "TLSv1", "TLSv1.0": "TLSv1"}.get(words[0], words[0])
+            found.setdefault(version, set()).add(words[-1])
+        elif row["id"] in ("SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3") and row["finding"].startswith("offered"):
+            version = {"SSLv3": "SSLv3", "TLS1": "TLSv1", "TLS1_1": "TLSv1.1", "TLS1_2": "TLSv1.2", "TLS1_3": "TLSv1.3"}
+            found.setdefault(version[row["id"]], set())
+    return found
+
+
+SSLYZE = """
+import json, sys
+from sslyze import *
+host, port = sys.argv[1], int(sys.argv[2])
+request = ServerScanRequest(
+    server_location=ServerNetworkLocation(hostname="mx.test", port=port, ip_address=host),
+    network_configuration=ServerNetworkConfiguration(
+        tls_server_name_indication="mx.test", tls_opportunistic_encryption=ProtocolWithOpportunisticTlsEnum.SMTP),
+    scan_commands={ScanCommand.SSL_3_0_CIPHER_SUITES, ScanCommand.TLS_1_0_CIPHER_SUITES, ScanCommand.TLS_1_1_CIPHER_SUITES,
+                   ScanCommand.TLS_1_2_CIPHER_SUITES, ScanCommand.TLS_1_3_CIPHER_SUITES})
+scanner = Scanner()
+scanner.queue_scans([request])
+for result in scanner.get_results():
+    found = {}
+    for version, name in [("SSLv3", "ssl_3_0"), ("TLSv1", "tls_1_0"), ("TLSv1.1", "tls_1_1"), ("TLSv1.2", "tls_1_2"),
+                          ("TLSv1.3", "tls_1_3")]:
+        attempt = getattr(result.scan_result, name + "_cipher_suites").result
+        suites = [s.cipher_suite.name for s in attempt.accepted_cipher_suites]
+        if suites:
+            found[version] = suites
+    print(json.dumps(found))
+"""
+
+
+def sslyze(path, name, address):
+    run = subprocess.run([arguments.sslyze, "-c", SSLYZE, address, str(PORT)], capture_output=True, text=True, timeout=300)
+    if run.returncode:
+        sys.exit(f"sslyze: {run.stderr[-2000:]}")
+    return {version: set(suites) for version, suites in json.loads(run.stdout).items()}
+
+
+def reason(other, version, suite, ours):
+    """Why the other scanner may differ without either being wrong; None: it may not."""
+    if other == "sslyze" and ours and re.search("ARIA|CCM|PSK|SRP|anon|NULL", suite):
+        return "sslyze does not ask for it"
+    return None
+
+
+def timed(what, *given):
+    begun = time.monotonic()
+    found = what(*given)
+    return found, time.monotonic() - begun
+
+
+with folder() as path:
+    report = Report("agreement of scanners")
+    others = [("testssl", testssl)]
+    if not arguments.short:
+        if subprocess.run([arguments.sslyze, "-c", "import sslyze"], capture_output=True).returncode == 0:
+            others.append(("sslyze", sslyze))
+        else:
+            print("      sslyze is not installed", flush=True)
+    for kind in ("rsa", "ecdsa"):
+        certificate(path, kind)
+    processes = []
+    try:
+        for number, (name, kind, options, versions) in enumerate(HOSTS[:2] if arguments.short else HOSTS):
+            address = f"127.0.70.{number + 1}"
+            process, port = server(path, kind, options)
+            processes.append(process)
+            Front(address, port)
+            (ours, scan), seconds = timed(zegel, path, name, address)
+            report.check(f"{name}: the scan is complete", scan["complete"], str(scan))
+            report.check(f"{name}: exactly the versions it was configured with", set(ours) == versions, str(sorted(ours)))
+            report.figure(f"{name}: zegel", f"{seconds:.2f} s, {scan['handshakes']} handshakes, "
+                          f"{sum(map(len, ours.values()))} suites")
+            for other, scanner in others:
+                theirs, took = timed(scanner, path, name, address)
+                report.figure(f"{name}: {other}", f"{took:.2f} s, ratio {took / seconds:.1f}")
+                unexplained = []
+                for version in VERSIONS:
+                    if (version in ours) != (version in theirs):
+                        unexplained.append(version)
+                    for suite in sorted(ours.get(version, set()) ^ theirs.get(version, set())):
+                        mine = suite in ours.get(version, set())
+                        why = reason(other, version, suite, mine)
+                        print(f"      {name:10} {version:8} {suite:50} only {'zegel' if mine else other:8} "
+                              f"{why or 'UNEXPLAINED'}", flush=True)
+                        if why is None:
+                            unexplained.append(f"{version} {suite}")
+                report.check(f"{name}: agrees with {other}", not unexplained, str(unexplained))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    print(f"scan_agreement: {report.count} checks hold", flush=True)
