@@ -18,8 +18,8 @@ struct JudgeCommand: AsyncParsableCommand {
             Looks up the domain's hosts, connects to each of their addresses up to the TLS handshake, and says what was \
             found, what that comes to under each ruleset, and what the domain's operator should do. Nothing is sent. \
             Needs no cluster and no database: dns.forwarders, dns.trust_anchor, delivery.port, delivery.trust_roots, \
-            delivery.routes, delivery.source_address, delivery.hostname and policy.… are what it reads of the configuration. MTA-STS policies that \
-            workers hold from earlier it does not know.
+            delivery.routes, delivery.source_address, delivery.hostname and policy.… are what it reads of the configuration. \
+            MTA-STS policies that workers hold from earlier it does not know.
 
             With --scan each host is asked which protocol versions, cipher suites and groups it accepts, by some forty \
             handshakes that are begun and not finished, two at a time. The grade, by the guidelines of the NCSC, is then \

@@ -5,7 +5,7 @@ Each host is an `openssl s_server` behind a few lines of SMTP, on an address of 
 compared with what the server was configured with and with the other scanners; every disagreement is printed with its reason, and
 one that has none fails the run. sslyze is taken from the Python that runs this, or from --sslyze PYTHON.
 """
-import argparse, asyncio, re, sys, threading, os
+import argparse, asyncio, os, re, sys, threading
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 
@@ -107,26 +107,23 @@ def zegel(path, name, address):
 
 
 def testssl(path, name, address):
-    """By number of the suite: testssl names suites as OpenSSL does, and in several ways."""
     output = f"{path}/{name}-testssl.json"
     subprocess.run(["testssl", "-t", "smtp", "-p", "-E", "--ip", address, "--nodns", "none", "--warnings", "off", "--quiet",
                     "--color", "0", "--jsonfile", output, f"{address}:{PORT}"],
                    capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL, cwd=path)
+    versions = dict(zip(("ssl3", "tls1", "tls1_1", "tls1_2", "tls1_3"), VERSIONS))
     found = {}
     for row in json.load(open(output)):
-        if row["id"].startswith("cipher-tls") or row["id"].startswith("cipher-ssl3") or row["id"].startswith("cipher_x"):
-            words = row["finding"].split()
-            version = {"SSLv3": "SSLv3", "TLSv1": "TLSv1", "TLSv1.0": "TLSv1"}.get(words[0], words[0])
-            found.setdefault(version, set()).add(words[-1])
-        elif row["id"] in ("SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3") and row["finding"].startswith("offered"):
-            version = {"SSLv3": "SSLv3", "TLS1": "TLSv1", "TLS1_1": "TLSv1.1", "TLS1_2": "TLSv1.2", "TLS1_3": "TLSv1.3"}
-            found.setdefault(version[row["id"]], set())
+        if cipher := re.match(r"cipher-(ssl3|tls1(?:_[123])?)_x", row["id"]):
+            found.setdefault(versions[cipher[1]], set()).add(row["finding"].split()[-1])
+        elif row["id"].lower().replace("sslv3", "ssl3") in versions and row["finding"].startswith("offered"):
+            found.setdefault(versions[row["id"].lower().replace("sslv3", "ssl3")], set())
     return found
 
 
 SSLYZE = """
-import json, sys
 from sslyze import *
+import json, sys
 host, port = sys.argv[1], int(sys.argv[2])
 request = ServerScanRequest(
     server_location=ServerNetworkLocation(hostname="mx.test", port=port, ip_address=host),

@@ -54,7 +54,7 @@ public final class StartTLSFront: Sendable {
     /// Stops listening.
     public func stop() async throws { try await listener.close() }
 
-    private final class Counts: Sendable {
+    final class Counts: Sendable {
         let state = Mutex((all: 0, open: 0, most: 0))
         func opened() {
             state.withLock {
@@ -67,7 +67,7 @@ public final class StartTLSFront: Sendable {
     }
 
     /// Hands everything that one channel reads to another.
-    fileprivate final class Pipe: ChannelInboundHandler {
+    final class Pipe: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
         private let other: any Channel
         init(_ other: any Channel) { self.other = other }
@@ -78,7 +78,7 @@ public final class StartTLSFront: Sendable {
         func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
     }
 
-    fileprivate final class Connection: ChannelInboundHandler {
+    final class Connection: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
         typealias OutboundOut = ByteBuffer
         private let backend: StartTLSBackend
