@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What `zegel judge --scan` finds on differently configured servers, beside what testssl and (where installed) sslyze find.
 
-Each host is an `openssl s_server` behind a few lines of SMTP, on an address of 127.0.70.0/24. Versions and cipher suites are
+Each host is a sink of the lab with a TLS context of its own, on an address of 127.0.70.0/24. Versions and cipher suites are
 compared with what the server was configured with and with the other scanners; every disagreement is printed with its reason, and
 one that has none fails the run. sslyze is taken from the Python that runs this, or from --sslyze PYTHON.
 """
-import argparse, asyncio, os, re, sys, threading
+import argparse, os, re, ssl, sys
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 
@@ -15,85 +15,31 @@ parser.add_argument("--sslyze", default=sys.executable, metavar="PYTHON", help="
 arguments = parser.parse_args()
 PORT = 2725
 VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
-HOSTS = [  # name, certificate, arguments of s_server, versions
-    ("modern", "ecdsa", "-min_protocol TLSv1.2", {"TLSv1.2", "TLSv1.3"}),
-    ("weak", "rsa", "-min_protocol TLSv1 -max_protocol TLSv1.2 -cipher "
-     "ECDHE-RSA-AES128-SHA:AES128-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0",
-     {"TLSv1", "TLSv1.1", "TLSv1.2"}),
-    ("tls13", "ecdsa", "-tls1_3 -ciphersuites TLS_AES_256_GCM_SHA384", {"TLSv1.3"}),
-    ("tls12", "rsa", "-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305 -serverpref", {"TLSv1.2"}),
-    ("cbc", "rsa", "-tls1_2 -cipher ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA384:DHE-RSA-AES128-SHA256 -serverpref",
-     {"TLSv1.2"}),
-    ("old", "rsa", "-min_protocol TLSv1 -max_protocol TLSv1.1 -cipher ALL:@SECLEVEL=0", {"TLSv1", "TLSv1.1"}),
-    ("all", "rsa", "-min_protocol TLSv1 -cipher ALL:@SECLEVEL=0", {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}),
-    ("anonymous", "rsa", "-tls1_2 -cipher aNULL:ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0", {"TLSv1.2"}),
+OLDEST = {"1": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+HOSTS = [  # name, key, oldest and newest version, suites before TLS 1.3
+    ("weak", "rsa", "1", "1.2", "ECDHE-RSA-AES128-SHA:AES128-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0"),
+    ("modern", "ecdsa", "1.2", "1.3", "ECDHE+AESGCM:ECDHE+CHACHA20"),
+    ("tls13", "ecdsa", "1.3", "1.3", "ECDHE+AESGCM"),
+    ("tls12", "rsa", "1.2", "1.2", "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305"),
+    ("cbc", "rsa", "1.2", "1.2", "ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA384:AES128-SHA256"),
+    ("old", "rsa", "1", "1.1", "ALL:!aNULL:@SECLEVEL=0"),
+    ("all", "rsa", "1", "1.3", "ALL:!aNULL:@SECLEVEL=0"),
+    ("anonymous", "rsa", "1.2", "1.2", "aNULL:ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0"),
 ]
 
 
-class Front:
-    """SMTP up to STARTTLS; the rest goes to a port of loopback and back."""
-
-    def __init__(self, address, backend):
-        self.backend, self.connections = backend, 0
-        self.loop, started = asyncio.new_event_loop(), threading.Event()
-
-        def run():
-            asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(asyncio.start_server(self._serve, address, PORT, backlog=200))
-            started.set()
-            self.loop.run_forever()
-
-        threading.Thread(target=run, daemon=True).start()
-        if not started.wait(10):
-            sys.exit(f"nothing listens on {address}")
-
-    async def _serve(self, reader, writer):
-        self.connections += 1
-        try:
-            writer.write(b"220 front.test ESMTP\r\n")
-            while line := await reader.readline():
-                word = line.split()[0].upper() if line.split() else b""
-                if word == b"STARTTLS":
-                    inner, outer = await asyncio.open_connection("127.0.0.1", self.backend)
-                    writer.write(b"220 go\r\n")
-                    return await asyncio.gather(self._pipe(reader, outer), self._pipe(inner, writer))
-                writer.write(b"250-front.test\r\n250 STARTTLS\r\n" if word == b"EHLO" else b"221 bye\r\n" if word == b"QUIT"
-                             else b"250 ok\r\n")
-                if word == b"QUIT":
-                    return
-        except (ConnectionError, ValueError):
-            pass
-        finally:
-            writer.close()
-
-    async def _pipe(self, reader, writer):
-        try:
-            while octets := await reader.read(1 << 16):
-                writer.write(octets)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+def context(path, kind, oldest, newest, suites):
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.set_ciphers(suites)
+    made.minimum_version, made.maximum_version = OLDEST[oldest], OLDEST[newest]
+    made.load_cert_chain(f"{path}/{kind}.pem", f"{path}/{kind}.key")
+    return made
 
 
 def certificate(path, kind):
     key = ["-newkey", "rsa:2048"] if kind == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     subprocess.run(["openssl", "req", "-x509", *key, "-nodes", "-subj", "/CN=mx.test", "-days", "9", "-keyout",
                     f"{path}/{kind}.key", "-out", f"{path}/{kind}.pem"], check=True, capture_output=True, timeout=60)
-
-
-def server(path, kind, options):
-    process = subprocess.Popen(
-        ["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", "-cert", f"{path}/{kind}.pem", "-key", f"{path}/{kind}.key",
-         *options.split()], env={**os.environ, "OPENSSL_CONF": "/dev/null"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL)
-    for line in process.stdout:
-        if found := re.match(rb"ACCEPT 127\.0\.0\.1:(\d+)", line):
-            # What it says further must not fill the pipe.
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            return process, int(found[1])
-    sys.exit(f"s_server with {options} did not start")
 
 
 def zegel(path, name, address):
@@ -152,7 +98,7 @@ def sslyze(path, name, address):
     return {version: set(suites) for version, suites in json.loads(run.stdout).items()}
 
 
-def reason(other, version, suite, ours):
+def reason(other, suite, ours):
     """Why the other scanner may differ without either being wrong; None: it may not."""
     if other == "sslyze" and ours and re.search("ARIA|CCM|PSK|SRP|anon|NULL", suite):
         return "sslyze does not ask for it"
@@ -175,35 +121,27 @@ with folder() as path:
             print("      sslyze is not installed", flush=True)
     for kind in ("rsa", "ecdsa"):
         certificate(path, kind)
-    processes = []
-    try:
-        for number, (name, kind, options, versions) in enumerate(HOSTS[:2] if arguments.short else HOSTS):
-            address = f"127.0.70.{number + 1}"
-            process, port = server(path, kind, options)
-            processes.append(process)
-            Front(address, port)
-            (ours, scan), seconds = timed(zegel, path, name, address)
-            report.check(f"{name}: the scan is complete", scan["complete"], str(scan))
-            report.check(f"{name}: exactly the versions it was configured with", set(ours) == versions, str(sorted(ours)))
-            report.figure(f"{name}: zegel", f"{seconds:.2f} s, {scan['handshakes']} handshakes, "
-                          f"{sum(map(len, ours.values()))} suites")
-            for other, scanner in others:
-                theirs, took = timed(scanner, path, name, address)
-                report.figure(f"{name}: {other}", f"{took:.2f} s, ratio {took / seconds:.1f}")
-                unexplained = []
-                for version in VERSIONS:
-                    if (version in ours) != (version in theirs):
-                        unexplained.append(version)
-                    for suite in sorted(ours.get(version, set()) ^ theirs.get(version, set())):
-                        mine = suite in ours.get(version, set())
-                        why = reason(other, version, suite, mine)
-                        print(f"      {name:10} {version:8} {suite:50} only {'zegel' if mine else other:8} "
-                              f"{why or 'UNEXPLAINED'}", flush=True)
-                        if why is None:
-                            unexplained.append(f"{version} {suite}")
-                report.check(f"{name}: agrees with {other}", not unexplained, str(unexplained))
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    names = list(OLDEST)
+    for number, (name, kind, oldest, newest, suites) in enumerate(HOSTS[:2] if arguments.short else HOSTS):
+        address = f"127.0.70.{number + 1}"
+        Sink(address, PORT, context(path, kind, oldest, newest, suites))
+        (ours, scan), seconds = timed(zegel, path, name, address)
+        configured = {"TLSv" + version for version in names[names.index(oldest):names.index(newest) + 1]}
+        report.check(f"{name}: the scan is complete", scan["complete"], str(scan))
+        report.check(f"{name}: exactly the versions it was configured with", set(ours) == configured, str(sorted(ours)))
+        report.figure(f"{name}: zegel", f"{seconds:.2f} s, {scan['handshakes']} handshakes, "
+                      f"{sum(map(len, ours.values()))} suites")
+        for other, scanner in others:
+            theirs, took = timed(scanner, path, name, address)
+            report.figure(f"{name}: {other}", f"{took:.2f} s, ratio {took / seconds:.1f}")
+            unexplained = [version for version in VERSIONS if (version in ours) != (version in theirs)]
+            for version in VERSIONS:
+                for suite in sorted(ours.get(version, set()) ^ theirs.get(version, set())):
+                    mine = suite in ours.get(version, set())
+                    why = reason(other, suite, mine)
+                    print(f"      {name:10} {version:8} {suite:50} only {'zegel' if mine else other:8} "
+                          f"{why or 'UNEXPLAINED'}", flush=True)
+                    if why is None:
+                        unexplained.append(f"{version} {suite}")
+            report.check(f"{name}: agrees with {other}", not unexplained, str(unexplained))
     print(f"scan_agreement: {report.count} checks hold", flush=True)

@@ -49,56 +49,78 @@ import Testing
         try await server.stop()
     }
 
-    @Test func `weak settings of OpenSSL's server come to findings, an insufficient grade and remedies`()
+    @Test func `weak settings of OpenSSL's server come to findings, an insufficient grade and advice`()
         async throws
     {
-        let authority = try TestAuthority()
         let server = try await OpenSSLServer.start(
-            try authority.issue(["mx.example.nl"], key: try TestAuthority.rsaKey()),
+            try TestAuthority().issue(["mx.example.nl"], key: try TestAuthority.rsaKey()),
             [
                 "-min_protocol", "TLSv1", "-max_protocol", "TLSv1.2", "-cipher",
                 "ECDHE-RSA-AES128-SHA:AES128-SHA:ECDHE-RSA-AES256-GCM-SHA384:@SECLEVEL=0",
             ])
         defer { server.end() }
         let front = try await StartTLSFront.start(.port(server.port))
-        let port = try #require(try front.address.port)
-        let router = Router(
-            resolver: DNSTable([:]),
-            staticRoutes: [try #require(StaticRoute("example.nl=127.0.0.1:\(port)"))])
-        func judge(_ prober: HostProber?) throws -> DomainJudge {
-            DomainJudge(
-                router: router,
+        let scan = await Self.prober().scan(try front.address, serverName: "mx.example.nl")
+        let graded = HostGrade(scan.report, chains: scan.report.chains)
+        let report = HostScanReport(scan, graded)
+        #expect(report.isComplete, "\(report)")
+        #expect(report.versions.map(\.name) == ["TLSv1", "TLSv1.1", "TLSv1.2"])
+        let old: Set = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA"]
+        #expect(
+            report.suites.mapValues { Set($0.map(\.name)) } == [
+                "TLSv1": old, "TLSv1.1": old,
+                "TLSv1.2": old.union(["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]),
+            ])
+        #expect(report.certificate.map(\.grade) == ["phase out", "sufficient"])
+        #expect(scan.findings() == [.acceptsOldTLS, .acceptsWeakSuites])
+        #expect(graded.overall == .insufficient)
+        let advice = Remedy.advice(graded, host: "mx.example.nl").map(\.english)
+        #expect(advice.first == "Turn off TLSv1, TLSv1.1 on mx.example.nl (NCSC 2025-05).", "\(advice)")
+        #expect(advice.contains { $0.hasPrefix("Turn off these suites") }, "\(advice)")
+        #expect(front.mostAtOnce <= 3, "two, and one that is closing")
+        try await front.stop()
+    }
+
+    @Test func `a scan adds to a report what else the host accepts, and leaves its verdicts alone`()
+        async throws
+    {
+        let authority = try TestAuthority()
+        let identity = try authority.issue(["example.nl"], key: try TestAuthority.rsaKey())
+        var script = SMTPScript()
+        script.tls = try TLSContext.server(
+            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
+        let server = try await ScriptedSMTPServer.start(script)
+        let port = try #require(try server.address.port)
+        func report(_ prober: HostProber?) async throws -> DomainReport {
+            await DomainJudge(
+                router: Router(
+                    resolver: DNSTable([:]),
+                    staticRoutes: [try #require(StaticRoute("example.nl=127.0.0.1:\(port)"))]),
                 examiner: HostExaminer(
                     group: MultiThreadedEventLoopGroup.singleton,
                     tls: try TLSContext.client(trust: .pem(authority.rootPEM), minimumVersion: .tls10),
                     heloName: "zegel.test", sourceAddress: nil, port: 25, timeouts: SessionTimeouts()),
-                prober: prober, port: 25)
+                prober: prober, port: 25
+            ).report(on: "example.nl", under: RulesetBook().all)
         }
-        let rulesets = RulesetBook().all
-        let plain = await (try judge(nil)).report(on: "example.nl", under: rulesets)
-        let scanned = await (try judge(Self.prober())).report(on: "example.nl", under: rulesets)
+        let plain = try await report(nil)
+        let scanned = try await report(Self.prober())
         #expect(plain.verdicts == scanned.verdicts)
-        let (before, host) = (try #require(plain.hosts.first), try #require(scanned.hosts.first))
+        let (before, after) = (try #require(plain.hosts.first), try #require(scanned.hosts.first))
         // RSA of 2048 bits is what the guidelines phase out.
         #expect(before.grade == "phase out" && before.scan == nil, "\(plain.text)")
-        #expect(host.grade == "insufficient")
-        let scan = try #require(host.scan)
-        #expect(scan.isComplete, "\(scanned.text)")
-        #expect(scan.versions.map(\.name) == ["TLSv1", "TLSv1.1", "TLSv1.2"])
-        let old: Set = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA"]
-        let suites = scan.suites.mapValues { Set($0.map(\.name)) }
+        // OpenSSL 3.0 takes ffdhe2048 in TLS 1.3 unless told otherwise: one connection does not show that.
+        #expect(after.grade == "insufficient", "\(scanned.text)")
         #expect(
-            suites == [
-                "TLSv1": old, "TLSv1.1": old,
-                "TLSv1.2": old.union(["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]),
+            after.remedies.filter { $0.reasonCode == nil }.map(\.english) == [
+                "Replace ffdhe2048 for the key exchange on 127.0.0.1 by x25519 or secp256r1 (NCSC 2025-05)."
             ])
-        #expect(scan.certificate.map(\.grade) == ["phase out", "sufficient"])
-        #expect(host.findings.contains("accepts-old-tls") && host.findings.contains("accepts-weak-suites"))
-        let advice = host.remedies.filter { $0.reasonCode == nil }.map(\.english)
+        #expect(after.scan?.isComplete == true)
+        #expect(after.scan?.versions.map(\.name) == ["TLSv1.2", "TLSv1.3"])
         #expect(
-            advice.count == 2 && advice.first?.hasPrefix("Turn off TLSv1, TLSv1.1 on") == true, "\(advice)")
-        #expect(front.mostAtOnce <= 2)
-        try await front.stop()
+            scanned.text.contains("accepts TLSv1.3 (good): TLS_AES_256_GCM_SHA384 (good)"), "\(scanned.text)")
+        #expect(server.transcript.mails.isEmpty)
+        try await server.stop()
     }
 
     struct Hostile: Sendable, CustomTestStringConvertible {
