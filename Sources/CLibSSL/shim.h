@@ -28,6 +28,9 @@ static inline uint64_t zegel_SSL_CTX_harden(SSL_CTX *ctx, int server) {
 static inline int zegel_SSL_CTX_add1_chain_cert(SSL_CTX *ctx, X509 *certificate) {
     return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
 }
+static inline int zegel_SSL_CTX_set_groups(SSL_CTX *ctx, const char *list) {
+    return (int)SSL_CTX_set1_groups_list(ctx, list);
+}
 static inline int zegel_SSL_CTX_set_dh_auto(SSL_CTX *ctx) { return (int)SSL_CTX_set_dh_auto(ctx, 1); }
 
 // Connections.

@@ -4,7 +4,7 @@
 /// without authentication.
 public enum CipherPolicy: Sendable, Equatable {
     /// Only suites with an ephemeral key exchange on elliptic curves and authenticated encryption: what NCSC-NL 2025-05
-    /// calls sufficient or good; keys and digests of at least 112 bits.
+    /// calls sufficient or good; keys and digests of at least 112 bits. A server has no other groups either, in any version.
     case forwardSecret
     /// Whatever encrypts and authenticates, old versions included: for a client whose judge looks at the evidence
     /// afterwards and refuses what a ruleset does not allow.

@@ -82,6 +82,12 @@ public final class TLSContext: Sendable {
         let context = try TLSContext(role: .server, alpn: alpn)
         try context.allow(minimumVersion, maximumVersion, ciphers)
         try context.present(certificateChain, privateKey)
+        // OpenSSL's own list has ffdhe2048, which NCSC-NL 2025-05 calls insufficient.
+        if ciphers == .forwardSecret {
+            guard zegel_SSL_CTX_set_groups(context.pointer, "X25519:P-256:X448:P-521:P-384") == 1 else {
+                throw .takingQueue(.invalidConfiguration)
+            }
+        }
         _ = zegel_SSL_CTX_set_dh_auto(context.pointer)
         SSL_CTX_set_num_tickets(context.pointer, 0)
         if let clientAuthoritiesPEM {

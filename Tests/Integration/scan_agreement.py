@@ -13,7 +13,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--short", action="store_true", help="two hosts, testssl only")
 parser.add_argument("--sslyze", default=sys.executable, metavar="PYTHON", help="a Python that has sslyze")
 arguments = parser.parse_args()
-PORT = 2725
+PORT, DNS_PORT = 2725, 5425
 VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 OLDEST = {"1": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 HOSTS = [  # name, key, oldest and newest version, suites before TLS 1.3
@@ -45,7 +45,8 @@ def certificate(path, kind):
 def zegel(path, name, address):
     run = subprocess.run(
         [binary(), "judge", f"{name}.test", "--scan", "--json", "--set", f"delivery.routes={name}.test={address}:{PORT}",
-         "--set", "delivery.hostname=zegel.test"], capture_output=True, text=True, timeout=120, cwd=path)
+         "--set", "delivery.hostname=zegel.test", "--set", f"dns.forwarders=127.0.0.1@{DNS_PORT}",
+         "--set", "dns.trust_anchor=none"], capture_output=True, text=True, timeout=120, cwd=path)
     if run.returncode:
         sys.exit(f"zegel judge: status {run.returncode}: {run.stderr}")
     scan = json.loads(run.stdout)["hosts"][0]["scan"]
@@ -106,6 +107,7 @@ def timed(what, *given):
 
 with folder() as path:
     report = Report("agreement of scanners")
+    dns = Dns({}, DNS_PORT)
     others = [("testssl", testssl)]
     if not arguments.short:
         if subprocess.run([arguments.sslyze, "-c", "import sslyze"], capture_output=True).returncode == 0:
