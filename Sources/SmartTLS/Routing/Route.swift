@@ -142,6 +142,8 @@ public enum RouteLimits {
     public static let tlsaRecords = 64
     /// Routes kept at once.
     static let cached = 10_000
+    /// Octets of DNS messages kept with them; one route has at most `lookups` messages of 64 KB, a sixteenth of it.
+    static let cachedOctets = 64 << 20
     /// The longest that a route is kept, whatever its TTL says.
     static let longest: Duration = .seconds(3600)
     /// The longest that the absence of a route is kept.

@@ -11,6 +11,14 @@ public actor Router {
     private struct Kept {
         let outcome: Result<Route, RoutingFailure>
         let until: ContinuousClock.Instant
+        /// Of the DNS messages that the route was made of.
+        let octets: Int
+
+        init(outcome: Result<Route, RoutingFailure>, until: ContinuousClock.Instant) {
+            self.outcome = outcome
+            self.until = until
+            octets = (try? outcome.get())?.lookups.reduce(0) { $0 + $1.packet.count } ?? 0
+        }
     }
 
     /// Routes that heed NTA 7516 are others than those that do not.
@@ -104,6 +112,8 @@ public actor Router {
 
     /// How many routes and absences are kept.
     var keptCount: Int { kept.count }
+    /// Octets of the DNS messages that are kept with them.
+    private(set) var keptOctets = 0
 
     private func lookup(_ recorder: AnswerRecorder, heedsNTA: Bool) -> RouteLookup {
         let month = heedsNTA ? Month(of: Int64(date().timeIntervalSince1970 * 1000)) : nil
@@ -133,7 +143,7 @@ public actor Router {
 
     private func keep(_ result: RouteLookup.Result, for destination: Destination) {
         guard let ttl = result.ttl, ttl > 0 else {
-            kept[destination] = nil
+            forget(destination)
             return
         }
         var longest = RouteLimits.longestAbsence
@@ -141,17 +151,26 @@ public actor Router {
         // A record may be valid this month and not the next.
         if destination.heedsNTA { longest = min(longest, Month.remainder(at: date())) }
         let time = now()
-        if kept.count >= RouteLimits.cached, kept[destination] == nil { makeRoom(at: time) }
-        kept[destination] = Kept(outcome: result.outcome, until: time + min(.seconds(Int64(ttl)), longest))
+        let entry = Kept(outcome: result.outcome, until: time + min(.seconds(Int64(ttl)), longest))
+        forget(destination)
+        if kept.count >= RouteLimits.cached || keptOctets + entry.octets > RouteLimits.cachedOctets {
+            makeRoom(at: time)
+        }
+        kept[destination] = entry
+        keptOctets += entry.octets
+    }
+
+    private func forget(_ destination: Destination) {
+        keptOctets -= kept.removeValue(forKey: destination)?.octets ?? 0
     }
 
     /// Drops what has run out, and if that is too little the tenth that runs out first.
     private func makeRoom(at time: ContinuousClock.Instant) {
-        kept = kept.filter { $0.value.until > time }
-        let surplus = kept.count - RouteLimits.cached * 9 / 10
-        guard surplus > 0 else { return }
-        for (destination, _) in kept.sorted(by: { $0.value.until < $1.value.until }).prefix(surplus) {
-            kept[destination] = nil
+        for (destination, entry) in kept.sorted(by: { $0.value.until < $1.value.until }) {
+            let isFull =
+                kept.count > RouteLimits.cached * 9 / 10 || keptOctets > RouteLimits.cachedOctets * 9 / 10
+            guard isFull || entry.until <= time else { return }
+            forget(destination)
         }
     }
 

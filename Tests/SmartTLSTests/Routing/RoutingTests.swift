@@ -288,6 +288,26 @@ import Testing
         #expect(await asked("gone.test") == 1)
     }
 
+    @Test func `law 9: the messages that are kept with routes are bounded`() async throws {
+        struct Large: DNSResolving {
+            func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
+                guard type == .a, let address = IPAddress("192.0.2.1") else {
+                    return DNSAnswer(name: name, type: type, outcome: .nodata, ttl: 600)
+                }
+                return DNSAnswer(
+                    name: name, type: type, outcome: .records([.address(address)]), ttl: 600,
+                    packet: Array(repeating: 0, count: 65_535))
+            }
+        }
+        let router = Router(resolver: Large())
+        for number in 0..<1_100 {
+            _ = try await router.route(to: "n\(number).test")
+            #expect(await router.keptOctets <= RouteLimits.cachedOctets)
+        }
+        #expect(await router.keptCount * 65_535 == router.keptOctets)
+        #expect(await router.keptOctets > RouteLimits.cachedOctets / 2)
+    }
+
     @Test func `law 9: the number of kept routes is bounded`() async throws {
         let router = try router(DNSTable([:]))
         for number in 0..<(RouteLimits.cached + 500) { _ = await ends(router, "n\(number).test") }
