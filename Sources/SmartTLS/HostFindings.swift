@@ -1,6 +1,5 @@
 // What was found on one host by looking at one connection: the findings, sorted, and the parameters they rest on.
 // A value that can be stored and judged again later with the same result.
-import Crypto
 import DNS
 import TLS
 
@@ -129,7 +128,7 @@ public struct HostFindings: Sendable, Hashable, Codable {
         summary.keyExchangeGroup = peer.keyExchangeGroup
         summary.signatureAlgorithm = peer.signatureAlgorithm
         summary.chainLength = peer.chain.count
-        summary.certificateDigest = peer.chain.first.map(HostFindings.digest)
+        summary.certificateDigest = peer.chain.first.map(CanonicalJSON.digest)
         self.init(findings, evidence: summary)
     }
 
@@ -219,23 +218,13 @@ public struct HostFindings: Sendable, Hashable, Codable {
         }
     }
 
-    private static func digest(_ certificate: [UInt8]) -> String {
-        hexadecimal(SHA256.hash(data: certificate))
-    }
-}
-
-private func hexadecimal(_ octets: some Sequence<UInt8>) -> String {
-    octets.map { octet in
-        let digits = String(octet, radix: 16)
-        return digits.count == 1 ? "0" + digits : digits
-    }.joined()
 }
 
 extension TLSARecord {
     /// As in a zone file; data that is longer than a digest is cut off.
     var presentation: String {
         let more = data.count > 64 ? "…" : ""
-        return "\(usage) \(selector) \(matchingType) \(hexadecimal(data.prefix(64)))\(more)"
+        return "\(usage) \(selector) \(matchingType) \(CanonicalJSON.hexadecimal(data.prefix(64)))\(more)"
     }
 }
 

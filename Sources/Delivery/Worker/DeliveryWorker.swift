@@ -75,7 +75,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
 
     /// Works until graceful shutdown: then it stops claiming, finishes what is under way, gives the rest back.
     public func run() async throws {
-        let tls = try clientContext()
+        let tls = try TLSContext.examining(trustRoots: settings.delivery.trustRoots)
         let resolver = try UnboundResolver(DNSConfiguration(settings.dns))
         let group = MultiThreadedEventLoopGroup.singleton
         let keyring = try await KeyringClient(path: settings.keyringSocket, group: group)
@@ -140,16 +140,6 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         }
         await policyPool.close()
         await controlPool.close()
-    }
-
-    /// Old versions are offered too: the verdict on the evidence says whether one is good enough, and names it. A handshake
-    /// that fails here says less.
-    private func clientContext() throws -> TLSContext {
-        guard let path = settings.delivery.trustRoots else {
-            return try .client(trust: .system, minimumVersion: .tls10)
-        }
-        let pem = try Data(contentsOf: URL(fileURLWithPath: path))
-        return try .client(trust: .pem(Array(pem)), minimumVersion: .tls10)
     }
 
     private func pool(_ dsn: String, limit: Int, name: String) -> PostgresPool {

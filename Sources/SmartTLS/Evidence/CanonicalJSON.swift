@@ -23,13 +23,13 @@ enum CanonicalJSON {
     }
 
     /// SHA-256 in lower-case hexadecimal.
-    static func digest(_ octets: [UInt8]) -> String { digestText(SHA256.hash(data: octets)) }
+    static func digest(_ octets: [UInt8]) -> String { hexadecimal(SHA256.hash(data: octets)) }
 
-    /// A digest in lower-case hexadecimal.
-    static func digestText(_ digest: SHA256Digest) -> String {
+    /// Octets in lower-case hexadecimal.
+    static func hexadecimal(_ octets: some Sequence<UInt8>) -> String {
         let digits = Array("0123456789abcdef".utf8)
         return String(
-            decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+            decoding: octets.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }
 

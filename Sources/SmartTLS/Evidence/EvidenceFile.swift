@@ -46,7 +46,7 @@ public struct DeliveryEvidence: Sendable, Hashable, Codable {
         }
         for text in ["zegel evidence 1", message, String(recipient), event, kind, judgement] { add(text) }
         add(reply)
-        return CanonicalJSON.digestText(hash.finalize())
+        return CanonicalJSON.hexadecimal(hash.finalize())
     }
 }
 

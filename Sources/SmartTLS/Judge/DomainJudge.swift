@@ -33,12 +33,6 @@ public struct DomainJudge: Sendable {
         _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings,
         group: any EventLoopGroup, scans: Bool = false
     ) throws {
-        let trust: TLSContext.TrustRoots =
-            if let path = delivery.trustRoots {
-                .pem(Array(try Data(contentsOf: URL(fileURLWithPath: path))))
-            } else {
-                .system
-            }
         let resolver = try UnboundResolver(DNSConfiguration(dns))
         self.init(
             router: Router(
@@ -49,7 +43,7 @@ public struct DomainJudge: Sendable {
                     observe: { _ in }),
                 ownName: delivery.hostName),
             examiner: HostExaminer(
-                group: group, tls: try TLSContext.client(trust: trust, minimumVersion: .tls10),
+                group: group, tls: try .examining(trustRoots: delivery.trustRoots),
                 heloName: delivery.hostName, sourceAddress: delivery.sourceAddress, port: delivery.port,
                 timeouts: SessionTimeouts(
                     connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30),

@@ -38,11 +38,9 @@ public struct MTASTSFetcher: Sendable {
         var configuration = HTTPClientConfiguration()
         configuration.addressPolicy = AddressPolicy(
             allowed: settings.allowedNetworks.compactMap { CIDR($0.description) })
-        var trust = TLSContext.TrustRoots.system
-        if let path = settings.trustRoots {
-            trust = .pem(Array(try Data(contentsOf: URL(fileURLWithPath: path))))
-        }
-        client = try HTTPClient(trust: trust, resolver: resolver, group: group, configuration: configuration)
+        client = try HTTPClient(
+            trust: TLSContext.TrustRoots(file: settings.trustRoots), resolver: resolver, group: group,
+            configuration: configuration)
         port = settings.port
     }
 
