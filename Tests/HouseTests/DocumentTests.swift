@@ -7,6 +7,7 @@ import Testing
     @Test(arguments: [
         "README.md", "LICENSE", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "docs/limits.md",
         "docs/configuration.md", "docs/sealed-format.md", "docs/verdicts.md",
+        "docs/how-a-verdict-is-reached.md", "docs/evidence.md", "docs/events.md",
     ])
     func `the document is there`(path: String) {
         #expect((House.text(path)?.count ?? 0) > 500, "\(path)")
@@ -49,6 +50,10 @@ import Testing
                 if link.contains("://") || link.hasPrefix("mailto:") { continue }
                 let target = folder.appending(path: link).standardized.path
                 #expect(FileManager.default.fileExists(atPath: target), "\(document): \(link)")
+                guard let anchor = match.output.2?.dropFirst(),
+                    let text = try? String(contentsOfFile: target, encoding: .utf8)
+                else { continue }
+                #expect(House.anchors(text).contains(String(anchor)), "\(document): \(link)#\(anchor)")
             }
         }
     }

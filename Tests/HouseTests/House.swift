@@ -49,6 +49,16 @@ enum House {
         try? String(contentsOf: root.appending(path: path), encoding: .utf8)
     }
 
+    /// What links may name after `#` in a Markdown text: its headings in lower case, joined with `-`.
+    static func anchors(_ text: String) -> Set<String> {
+        Set(
+            text.split(separator: "\n").filter { $0.hasPrefix("#") }.map { line in
+                line.drop { $0 == "#" || $0 == " " }.lowercased()
+                    .filter { $0.isLetter || $0.isNumber || $0 == " " || $0 == "-" }
+                    .replacing(" ", with: "-")
+            })
+    }
+
     /// Our own targets in the order of Package.swift, each with those of ours that it names.
     static func targets() throws -> [(name: String, kind: String, dependencies: [String])] {
         let text = try String(contentsOf: root.appending(path: "Package.swift"), encoding: .utf8)
