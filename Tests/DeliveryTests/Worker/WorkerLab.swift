@@ -201,7 +201,8 @@ final class WorkerLab: Sendable {
                 listening: PostgresConfiguration(dsn), name: name,
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
                 rulesets: rulesets, group: MultiThreadedEventLoopGroup.singleton,
-                tls: try TLSContext.client(trust: .pem(authority.rootPEM)),
+                // Old versions too, as `TLSContext.examining` has it.
+                tls: try TLSContext.client(trust: .pem(authority.rootPEM), minimumVersion: .tls10),
                 router: Router(
                     resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies
                 ),
