@@ -90,7 +90,7 @@ let package = Package(
                 .embedInCode("0003_ledger.sql"),
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
                 .embedInCode("0006_evidence.sql"), .embedInCode("0007_policy_cache.sql"),
-                .embedInCode("0008_edge_rights.sql"),
+                .embedInCode("0008_edge_rights.sql"), .embedInCode("0009_host_scan.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",

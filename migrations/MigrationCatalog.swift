@@ -28,5 +28,6 @@ public enum MigrationCatalog {
         Migration(6, "evidence", PackageResources._006_evidence_sql),
         Migration(7, "policy_cache", PackageResources._007_policy_cache_sql),
         Migration(8, "edge_rights", PackageResources._008_edge_rights_sql),
+        Migration(9, "host_scan", PackageResources._009_host_scan_sql),
     ]
 }

@@ -18,6 +18,8 @@ public struct MaintenanceReport: Sendable {
     public let policiesForgotten: Int
     /// Judgements forgotten, whose events are gone.
     public let judgementsForgotten: Int
+    /// Results of scans forgotten, whose time is long over.
+    public let scansForgotten: Int
 }
 
 /// A shard's housekeeping.
@@ -59,7 +61,8 @@ public struct Maintenance: Sendable {
                     policiesForgotten: try count("SELECT ledger.forget_policies(10000)"),
                     judgementsForgotten: try count(
                         "SELECT ledger.forget_judgements((now() AT TIME ZONE 'UTC')::date - $1, 10000)",
-                        [.int4(retentionDays)]))
+                        [.int4(retentionDays)]),
+                    scansForgotten: try count("SELECT ledger.forget_host_scans(10000)"))
             }
         }
     }

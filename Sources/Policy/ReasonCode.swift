@@ -62,6 +62,10 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let nameUnproven = ReasonCode("name-unproven")
     /// The recipient's domain has no valid NTA 7516 record.
     public static let ntaNotCapable = ReasonCode("nta-not-capable")
+    /// The server also accepts what the guidelines call insufficient.
+    public static let insufficientTLSAccepted = ReasonCode("insufficient-tls-accepted")
+    /// The server must have been scanned, and there is no scan of it that counts.
+    public static let scanPending = ReasonCode("scan-pending")
     /// The handshake broke off.
     public static let tlsHandshakeFailed = ReasonCode("tls-handshake-failed")
     /// The message was taken in under a ruleset that this node does not know.

@@ -121,6 +121,16 @@ extension ReasonCode {
             "This message requires the recipient's organisation to show in DNS that it takes part in NTA 7516, and it does not."
         ),
         (
+            .insufficientTLSAccepted,
+            "De mailserver van de ontvanger laat ook onveilige instellingen van TLS toe.",
+            "The recipient's mail server also accepts insecure settings of TLS."
+        ),
+        (
+            .scanPending,
+            "De mailserver van de ontvanger wordt eerst nog onderzocht voordat dit bericht erheen mag.",
+            "The recipient's mail server must be examined first, before this message may go there."
+        ),
+        (
             .tlsHandshakeFailed,
             "Er kwam geen versleutelde verbinding met de mailserver van de ontvanger tot stand.",
             "No encrypted connection to the recipient's mail server could be set up."

@@ -52,12 +52,14 @@ public struct Ruleset: Sendable, Hashable, Codable {
     public var onInsecure: InsecureAction
     /// What the recipient domain's NTA 7516 record counts for; nil: it is not asked for.
     public var nta: NTADemand?
+    /// What a scan of the host counts for: what else it accepts; nil: nothing.
+    public var scan: ScanDemand?
 
     /// Takes the demands; see each property.
     public init(
         name: String, version: Int, requiresTLS: Bool, minimumVersion: ProtocolFloor?,
         requiresForwardSecrecy: Bool, authentication: AuthenticationDemand, acceptsUnprovenName: Bool,
-        onInsecure: InsecureAction = .return, nta: NTADemand? = nil
+        onInsecure: InsecureAction = .return, nta: NTADemand? = nil, scan: ScanDemand? = nil
     ) {
         self.name = name
         self.version = version
@@ -68,6 +70,7 @@ public struct Ruleset: Sendable, Hashable, Codable {
         self.acceptsUnprovenName = acceptsUnprovenName
         self.onInsecure = onInsecure
         self.nta = nta
+        self.scan = scan
     }
 
     /// TLS where it is offered, with any certificate that TLSA records do not contradict; cleartext only where it is not
@@ -98,6 +101,7 @@ public struct Ruleset: Sendable, Hashable, Codable {
             && (!acceptsUnprovenName || other.acceptsUnprovenName)
             && onInsecure.isAtLeastAsStrict(as: other.onInsecure)
             && NTADemand.isAtLeast(nta, other.nta)
+            && ScanDemand.isAtLeast(scan, other.scan)
     }
 
     /// The strictest of several; nil when there is none.
@@ -124,7 +128,8 @@ public struct Ruleset: Sendable, Hashable, Codable {
             authentication: max(authentication, other.authentication),
             acceptsUnprovenName: acceptsUnprovenName && other.acceptsUnprovenName,
             onInsecure: onInsecure.joined(with: other.onInsecure),
-            nta: NTADemand.isAtLeast(nta, other.nta) ? nta : other.nta)
+            nta: NTADemand.isAtLeast(nta, other.nta) ? nta : other.nta,
+            scan: ScanDemand.isAtLeast(scan, other.scan) ? scan : other.scan)
     }
 
     private var floorRank: Int {

@@ -21,7 +21,7 @@ struct RulesetFile {
     /// The keys of one ruleset.
     static let keys = [
         "version", "based_on", "require_tls", "minimum_tls", "forward_secrecy", "authentication",
-        "accept_unproven_name", "nta", "on_insecure", "gateway", "gateway_ruleset",
+        "accept_unproven_name", "nta", "scan", "on_insecure", "gateway", "gateway_ruleset",
     ]
 
     let file: String
@@ -109,6 +109,8 @@ struct RulesetFile {
         if let value = try choice(lines["authentication"], demands) { ruleset.authentication = value }
         let records = Dictionary(uniqueKeysWithValues: NTADemand.allCases.map { ($0.rawValue, $0) })
         if let value = try choice(lines["nta"], records) { ruleset.nta = value }
+        let scans = Dictionary(uniqueKeysWithValues: ScanDemand.allCases.map { ($0.rawValue, $0) })
+        if let value = try choice(lines["scan"], scans) { ruleset.scan = value }
         ruleset.onInsecure = try action(lines)
         if let known = built[name], !ruleset.isAtLeastAsStrict(as: known) {
             throw SettingsError(

@@ -184,6 +184,29 @@ public struct RulesetSettings: Sendable {
     public init(_ s: Settings) { file = s[Keys.rulesetsFile] }
 }
 
+/// How recipient hosts are scanned, beside deliveries.
+public struct ScanSettings: Sendable {
+    /// Which of them.
+    public var hosts: ScanHosts
+    /// How long a scan holds: as the DNS answers say, and within these.
+    public var life: ClosedRange<Duration>
+    /// Local address that scans leave from; nil: that of deliveries.
+    public var sourceAddress: String?
+
+    /// Reads the keys `scan.…`.
+    ///
+    /// - Throws: `SettingsError` where the least is more than the most.
+    public init(_ s: Settings) throws(SettingsError) {
+        let (least, most) = (s[Keys.scanFreshMinimum], s[Keys.scanFreshMaximum])
+        guard least <= most else {
+            throw SettingsError(
+                place: "\(s.origin(of: Keys.scanFreshMaximum))", key: Keys.scanFreshMaximum.name,
+                problem: "is less than scan.fresh_min", fix: "make it at least as long")
+        }
+        (hosts, life, sourceAddress) = (s[Keys.scanHosts], least...most, s[Keys.scanSourceAddress])
+    }
+}
+
 /// How names are looked up.
 public struct DNSSettings: Sendable {
     /// Resolvers to forward to; empty: ask the authoritative servers.

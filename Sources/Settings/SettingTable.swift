@@ -109,6 +109,22 @@ public enum Keys {
         "YAML file with rulesets of your own (docs/verdicts.md); read at start, without it there are the built-in ones."
     )
 
+    // MARK: scan
+    static let scanHosts = SettingKey(
+        "scan.hosts", .choice(ScanHosts.self), "ruleset",
+        "Which recipient hosts are asked for everything that they accept: none, those of messages whose ruleset asks for scans, or all."
+    )
+    static let scanFreshMinimum = SettingKey(
+        "scan.fresh_min", .duration(.seconds(1) ... .seconds(30 * 86_400)), "1h",
+        "The least that a scan holds, whatever the TTLs of the DNS answers that led to the host.")
+    static let scanFreshMaximum = SettingKey(
+        "scan.fresh_max", .duration(.seconds(1) ... .seconds(30 * 86_400)), "24h",
+        "The most that a scan holds.")
+    static let scanSourceAddress = SettingKey(
+        "scan.source_address", optional: .address,
+        "Local address that scans leave from; without it that of deliveries. Give it one of its own: a host that bans who begins dozens of handshakes then bans no mail."
+    )
+
     // MARK: dns
     static let dnsForwarders = SettingKey(
         "dns.forwarders",
@@ -191,6 +207,7 @@ public enum Keys {
         .init(deliveryRoutes), .init(deliverySourceAddress), .init(deliveryFinalDotTimeout),
         .init(deliveryInDoubt), .init(deliveryHostName),
         .init(rulesetsFile),
+        .init(scanHosts), .init(scanFreshMinimum), .init(scanFreshMaximum), .init(scanSourceAddress),
         .init(dnsForwarders), .init(dnsTrustAnchor),
         .init(policyTrustRoots), .init(policyAllowedNetworks), .init(policyPort),
         .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),
@@ -214,6 +231,16 @@ public enum InDoubtPolicy: String, Sendable, CaseIterable {
     case resend
     /// Held until an operator decides.
     case hold
+}
+
+/// Which recipient hosts are scanned.
+public enum ScanHosts: String, Sendable, CaseIterable {
+    /// None.
+    case off
+    /// Those of messages whose ruleset asks for scans.
+    case ruleset
+    /// All.
+    case all
 }
 
 /// Severities, as swift-log names them.

@@ -97,7 +97,10 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     /// A second record stands ready for the next certificate: two of usage 3, or one of usage 3 and one of usage 2.
     case daneRollover = "dane-rollover"
 
-    // What else the host accepts, from a scan. No verdict rests on these.
+    // What else the host accepts, from a scan. A verdict rests on these only where the ruleset asks for scans.
+
+    /// There is a complete scan of the host, made with this certificate and these TLSA records, whose time is not over.
+    case scanned
 
     /// Bytes in clear behind the answer to STARTTLS (RFC 3207 §5).
     case starttlsInjection = "starttls-injection"
@@ -156,6 +159,11 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     public static func < (left: Finding, right: Finding) -> Bool { left.rank < right.rank }
 
     private var rank: Int { Finding.allCases.firstIndex(of: self) ?? 0 }
+
+    /// What a scan can find that the guidelines call insufficient and that an attacker could choose.
+    static let insufficientOffers: Set<Finding> = [
+        .starttlsInjection, .acceptsOldTLS, .acceptsWeakSuites, .compression, .renegotiationInsecure,
+    ]
 
     /// The ways not to satisfy usable TLSA records.
     static let daneFaults: [Finding] = [

@@ -14,6 +14,8 @@
 // - Where it is not known whether there are TLSA records, nothing is sent, not even in clear under `opportunistic`.
 // - MTA-STS has a say only where TLSA records have none (RFC 8461 §2): where there are provably none, and where none of
 //   those that are there can be used, which proves nothing either. A ruleset that demands DANE does not ask it.
+// - What a scan found counts only where the ruleset asks for it, and can only tighten (design §9): a host that accepts what is
+//   insufficient is refused, however good this connection is; one that must have been scanned and was not waits.
 // - A host that fails an enforced policy defers (RFC 8461 §5: delay), unless it falls short of the ruleset's own demands too,
 //   which refuse as ever. A host that the policy does not name is not known to be the domain's, so nothing that it shows counts.
 import Policy
@@ -87,6 +89,7 @@ public struct Verdict: Sendable, Hashable, Codable {
         }
         let shortcomings = shortcomings(ruleset, findings, version: version, isProven: isProven)
         guard shortcomings.isEmpty else { return refuse(ruleset, shortcomings) }
+        if ruleset.scan == .required, !findings.contains(.scanned) { return put(off: ruleset, .scanPending) }
         if isProven { return Verdict(.deliver, .daneAuthenticated, [], ruleset) }
         if isEnforced {
             let lacking = lackingForPolicy(findings, version: version)
@@ -179,6 +182,9 @@ public struct Verdict: Sendable, Hashable, Codable {
         case .dane: reasons.append(findings.contains(.daneUnusable) ? .tlsaInvalid : .daneRequired)
         case .pkixName: reasons += unauthenticated(findings)
         }
+        if ruleset.scan != nil, !findings.isDisjoint(with: Finding.insufficientOffers) {
+            reasons.append(.insufficientTLSAccepted)
+        }
         let proofs: Set<Finding> = ruleset.asksMTASTS ? [.nameProven, .nameProvenBySTS] : [.nameProven]
         if !ruleset.acceptsUnprovenName, findings.isDisjoint(with: proofs) { reasons.append(.nameUnproven) }
         var seen: Set<ReasonCode> = []
@@ -193,7 +199,7 @@ extension Ruleset {
     /// Whether cleartext can never satisfy it.
     fileprivate var demandsTLS: Bool {
         requiresTLS || minimumVersion != nil || requiresForwardSecrecy || authentication != .none
-            || nta != nil
+            || nta != nil || scan != nil
     }
 }
 

@@ -23,7 +23,8 @@ struct JudgeCommand: AsyncParsableCommand {
 
             With --scan each host is asked which protocol versions, cipher suites and groups it accepts, by some forty \
             handshakes that are begun and not finished, two at a time. The grade, by the guidelines of the NCSC, is then \
-            that of the worst of them; without --scan it is that of the one connection. Verdicts are the same with and without.
+            that of the worst of them; without --scan it is that of the one connection. Only rulesets that ask for scans (scan: in \
+            rulesets.file) count what it finds: without it their verdict is that of a worker that has not scanned the host.
 
             The exit status is 0 when a report was made, whatever it says; 64 when a domain is none.
 
@@ -98,7 +99,8 @@ struct JudgeCommand: AsyncParsableCommand {
         }
         return try DomainJudge(
             delivery, DNSSettings(settings), PolicySettings(settings),
-            group: MultiThreadedEventLoopGroup.singleton, scans: scans)
+            group: MultiThreadedEventLoopGroup.singleton, probes: scans,
+            from: try ScanSettings(settings).sourceAddress)
     }
 
     /// A domain in lower-case A-labels.

@@ -4,6 +4,7 @@ import Lab
 import Ledger
 import Logging
 import Observability
+import Policy
 import Postgres
 import SMTP
 import Sealing
@@ -176,6 +177,7 @@ struct APIFixture: Sendable {
     /// Runs a server while `body` runs.
     func serving<T: Sendable>(
         _ settings: [String] = [], readiness: Readiness = Readiness(), judge: DomainJudge? = nil,
+        rulesets: [Ruleset] = RulesetBook().all,
         _ body: @escaping @Sendable (ServedAPI) async throws -> T
     ) async throws -> T {
         let identity = try authority.issue(["localhost"])
@@ -191,7 +193,7 @@ struct APIFixture: Sendable {
                 alpn: ["http/1.1"]),
             ledgers: [EventLedger(shard: "a", pool: apiPool)], control: ControlLedger(pool: apiPool),
             keys: keys,
-            region: "a", judge: judge, readiness: readiness, logger: quiet
+            region: "a", judge: judge, rulesets: rulesets, readiness: readiness, logger: quiet
         ) { port.yield($0) }
         let group = ServiceGroup(configuration: .init(services: [server], logger: quiet))
         let rootPEM = Array(try authority.certificate.serializeAsPEM().pemString.utf8)

@@ -32,6 +32,7 @@ import Testing
               authentication: none
               accept_unproven_name: false
               nta: required
+              scan: known
             """)
         var care = Ruleset.nta7516
         (care.name, care.version, care.minimumVersion) = ("care", 3, .tls13)
@@ -43,7 +44,7 @@ import Testing
         #expect(book.ruleset(named: "patient") == patient)
         let plain = try #require(book.ruleset(named: "plain"))
         #expect(plain.requiresTLS && plain.requiresForwardSecrecy && !plain.acceptsUnprovenName)
-        #expect(plain.nta == .required)
+        #expect(plain.nta == .required && plain.scan == .known && care.scan == nil)
         #expect(plain.authentication == .none && plain.minimumVersion == nil)
         #expect(book.ruleset(named: "secure") == .secure)
     }
@@ -57,6 +58,7 @@ import Testing
         ("a:\n  minimum_tls: TLSv1.3", "r.yaml:2: a: has no version"),
         ("a:\n  version: zero", "r.yaml:2: a.version: is no number"),
         ("a:\n  version: 1\n  minimum_tls: TLSv1.1", "r.yaml:3: a.minimum_tls: 'TLSv1.1' is no value"),
+        ("a:\n  version: 1\n  scan: yes", "r.yaml:3: a.scan: 'yes' is no value"),
         ("a:\n  version: 1\n  tls: true", "r.yaml:3: a.tls: is unknown"),
         ("version: 1", "r.yaml:1: version: is not a key of a ruleset"),
         ("A+B:\n  version: 1", "r.yaml:2: A+B.version: is not a key of a ruleset"),

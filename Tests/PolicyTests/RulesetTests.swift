@@ -52,7 +52,8 @@ import Testing
                                     requiresForwardSecrecy: secrecy, authentication: demand,
                                     acceptsUnprovenName: unproven,
                                     onInsecure: Self.actions[all.count % Self.actions.count],
-                                    nta: [nil, .preferred, .required][all.count % 3]))
+                                    nta: [nil, .preferred, .required][all.count % 3],
+                                    scan: [nil, .known, .required][all.count / 3 % 3]))
                         }
                     }
                 }

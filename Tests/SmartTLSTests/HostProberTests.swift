@@ -62,7 +62,7 @@ import Testing
         let front = try await StartTLSFront.start(.port(server.port))
         let scan = await Self.prober().scan(try front.address, serverName: "mx.example.nl")
         let graded = HostGrade(scan.report, chains: scan.report.chains)
-        let report = HostScanReport(scan, graded)
+        let report = HostScanReport(try #require(ReportedScan(ScanFacts(scan), nil)), graded)
         #expect(report.isComplete, "\(report)")
         #expect(report.versions.map(\.name) == ["TLSv1", "TLSv1.1", "TLSv1.2"])
         let old: Set = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA"]
@@ -72,7 +72,7 @@ import Testing
                 "TLSv1.2": old.union(["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]),
             ])
         #expect(report.certificate.map(\.grade) == ["phase out", "sufficient"])
-        #expect(scan.findings() == [.acceptsOldTLS, .acceptsWeakSuites])
+        #expect(ScanFacts(scan).findings() == [.acceptsOldTLS, .acceptsWeakSuites])
         #expect(graded.overall == .insufficient)
         let advice = Remedy.advice(graded, host: "mx.example.nl").map(\.english)
         #expect(advice.first == "Turn off TLSv1, TLSv1.1 on mx.example.nl (NCSC 2025-05).", "\(advice)")
@@ -189,7 +189,7 @@ import Testing
         #expect(scan.failure?.code == row.code, "\(scan)")
         #expect(scan.report.isComplete == (row.code == nil))
         #expect(scan.report.versions.isEmpty)
-        #expect(scan.findings() == Set([row.finding].compactMap { $0 }))
+        #expect(ScanFacts(scan).findings() == Set([row.finding].compactMap { $0 }))
     }
 
     @Test func `a host that answers nothing does not hold up others, and the bound of all connections holds`()

@@ -5,6 +5,7 @@ import Ledger
 import Logging
 import NIOPosix
 import Observability
+import Policy
 import Postgres
 import Sealing
 import ServiceLifecycle
@@ -20,6 +21,8 @@ public enum APINode {
     /// - Throws: `SettingsError`.
     public static func validate(_ settings: Settings) throws {
         _ = try APISettings(settings)
+        _ = try RulesetBook(RulesetSettings(settings))
+        _ = try ScanSettings(settings)
         _ = try DatabaseSettings(settings, for: "zegel-api")
         _ = try KeySettings(settings).requiredKeyringSocket(settings, for: "zegel-api")
     }
@@ -39,17 +42,21 @@ public enum APINode {
         let tls = try tlsContext(api, context)
         let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool) }
         let keys = try await KeyringClient(path: socket, group: MultiThreadedEventLoopGroup.singleton)
+        let scan = try ScanSettings(context.settings)
         let judge =
             api.judges
             ? try DomainJudge(
                 DeliverySettings(context.settings), DNSSettings(context.settings),
-                PolicySettings(context.settings),
-                group: MultiThreadedEventLoopGroup.singleton) : nil
+                PolicySettings(context.settings), group: MultiThreadedEventLoopGroup.singleton,
+                probes: scan.hosts != .off, from: scan.sourceAddress,
+                scans: KeptScans(cache: HostScanCache(pool: control))) : nil
+        let rulesets = try RulesetBook(RulesetSettings(context.settings)).all
         let servers = api.listen.map { address in
             APIServer(
                 listen: address, settings: api, tls: tls, ledgers: ledgers,
                 control: ControlLedger(pool: control),
-                keys: keys, region: context.node.region, judge: judge, readiness: context.readiness,
+                keys: keys, region: context.node.region, judge: judge, rulesets: rulesets,
+                readiness: context.readiness,
                 logger: context.logger)
         }
         let watch = DatabaseWatch(

@@ -8,6 +8,7 @@ import Ledger
 import Logging
 import NIOCore
 import Observability
+import Policy
 import Sealing
 import ServiceLifecycle
 import Settings
@@ -39,12 +40,13 @@ public struct APIServer: Service, CustomStringConvertible {
     ///   - keys: the key service; it must open metadata keys.
     ///   - region: whose keys that service holds.
     ///   - judge: makes reports on domains; nil: this node makes none.
+    ///   - rulesets: those that reports are made under.
     ///   - onBound: called with the port once it listens.
     public init(
         listen: HostPort, settings: APISettings, tls: TLSContext, ledgers: [EventLedger],
         control: ControlLedger,
-        keys: any KeyService, region: String, judge: DomainJudge? = nil, readiness: Readiness,
-        logger: Logger,
+        keys: any KeyService, region: String, judge: DomainJudge? = nil, rulesets: [Ruleset] = [],
+        readiness: Readiness, logger: Logger,
         onBound: @escaping @Sendable (Int) -> Void = { _ in }
     ) {
         self.listen = listen
@@ -57,7 +59,7 @@ public struct APIServer: Service, CustomStringConvertible {
         self.authenticator = Authenticator(ratePerSecond: settings.ratePerSecond) {
             try await control.apiKey($0)
         }
-        self.desk = judge.map { JudgeDesk($0) }
+        self.desk = judge.map { JudgeDesk($0, rulesets: rulesets) }
         self.readiness = readiness
         self.logger = logger
         self.onBound = onBound
@@ -193,8 +195,15 @@ public struct APIServer: Service, CustomStringConvertible {
         guard let text = request.uri.queryParameters["domain"], let domain = try? DomainName(String(text)),
             domain.isHostName
         else { throw Problem.badRequest("'domain' is a domain name.") }
+        let probes: Bool
+        switch request.uri.queryParameters["scan"] {
+        case nil, "kept": probes = false
+        case "fresh": probes = true
+        default: throw Problem.badRequest("'scan' is kept or fresh.")
+        }
         do {
-            return try Self.json(try await desk.report(on: domain.text), Self.headers(caller))
+            return try Self.json(
+                try await desk.report(on: domain.text, probes: probes), Self.headers(caller))
         } catch is JudgeDesk.Busy {
             throw Problem.unavailable("Too many reports are being made; ask again in a moment.")
         }

@@ -44,8 +44,11 @@ enum OpenAPIDocument {
               }}},
             "/v1/judge": {"get": {
               "operationId": "judgeDomain",
-              "summary": "A report on a recipient domain: hosts, findings, verdict by ruleset, what to do. Kept for a minute.",
-              "parameters": [{"name": "domain", "in": "query", "required": true, "schema": {"type": "string"}}],
+              "summary": "A report on a recipient domain: hosts, findings, verdict by ruleset, what workers' scans found, what to do. Kept for a minute.",
+              "parameters": [
+                {"name": "domain", "in": "query", "required": true, "schema": {"type": "string"}},
+                {"name": "scan", "in": "query", "schema": {"type": "string", "enum": ["kept", "fresh"], "default": "kept"}, "description": "fresh: hosts of which no scan that counts is kept are asked now for everything that they accept, which takes seconds."}
+              ],
               "responses": {
                 "200": {"description": "The report.", "content": {"application/json": {"schema": {"type": "object"}}}},
                 "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},

@@ -112,6 +112,7 @@ struct DeliveryAttempt {
                 route = try? await router.route(
                     to: delivery.claim.lane, heedsNTA: ruleset.nta != nil)
                 isUsable = route.map { live.isOn($0) } ?? false
+                if isUsable { isUsable = await opener.stillCounts(live, under: ruleset) }
                 session?.routedAt = now
             }
             if isUsable {

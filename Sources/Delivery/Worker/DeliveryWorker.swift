@@ -32,6 +32,8 @@ public struct DeliveryWorkerSettings: Sendable {
     public var dns: DNSSettings
     /// How MTA-STS policies are fetched.
     public var policy: PolicySettings
+    /// Which recipient hosts are scanned, and how long that holds.
+    public var scan: ScanSettings
     /// The key service's socket.
     public var keyringSocket: String
     /// The cluster's root.
@@ -49,6 +51,7 @@ public struct DeliveryWorkerSettings: Sendable {
         rulesets = try RulesetBook(RulesetSettings(settings))
         dns = DNSSettings(settings)
         policy = PolicySettings(settings)
+        scan = try ScanSettings(settings)
         keys = KeySettings(settings)
         keyringSocket = try keys.requiredKeyringSocket(settings, for: "zegel-worker")
         root = try Curve25519.Signing.PublicKey(
@@ -81,6 +84,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         let keyring = try await KeyringClient(path: settings.keyringSocket, group: group)
         let controlPool = pool(settings.database.controlDSN, limit: 2, name: "control")
         let policyPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        let scanPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        let scans = HostScans(settings.scan, settings.delivery, group: group, pool: scanPool)
         let fetcher = try MTASTSFetcher(settings.policy, resolver: resolver, group: group)
         let policies = MTASTSPolicies(fetcher, resolver: resolver, cache: PolicyCache(pool: policyPool))
         var limits = Sealer.Limits()
@@ -117,13 +122,16 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                         resolver: resolver, staticRoutes: settings.delivery.routes,
                         port: settings.delivery.port, policies: policies,
                         ownName: settings.delivery.hostName),
-                    control: control, sealer: sealer, keys: opener, conditions: conditions, logger: logger))
+                    control: control, sealer: sealer, keys: opener,
+                    scans: ScanDesk(scans, hosts: settings.scan.hosts), conditions: conditions, logger: logger
+                ))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
         await withGracefulShutdownHandler {
             await withTaskGroup(of: Void.self) { tasks in
                 tasks.addTask { await control.run() }
                 tasks.addTask { await policies.refreshContinually() }
+                if settings.scan.hosts != .off { tasks.addTask { await scans.run() } }
                 await withTaskGroup(of: Void.self) { working in
                     for worker in workers { working.addTask { await worker.run() } }
                 }
@@ -132,12 +140,14 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         } onGracefulShutdown: {
             for worker in workers { worker.stop() }
         }
+        await scans.resign()
         fetcher.shutDown()
         await keyring.close()
         for shard in shards {
             await shard.pool.close()
             await shard.reading.close()
         }
+        await scanPool.close()
         await policyPool.close()
         await controlPool.close()
     }

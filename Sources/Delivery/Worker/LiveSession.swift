@@ -21,6 +21,10 @@ struct LiveSession: Sendable {
     let address: RouteAddress
     /// What MTA-STS said of the domain.
     let sts: MTASTSStatus
+    /// The scan that its verdict rests on too.
+    let scan: RecordedScan?
+    /// What the connection showed.
+    let sighting: ScanSighting?
     let openedAt: ContinuousClock.Instant
     /// When the route last named this host and address.
     var routedAt: ContinuousClock.Instant

@@ -20,6 +20,8 @@ struct SessionOpener: Sendable {
     }
 
     let examiner: HostExaminer
+    /// What is known of hosts beside their connections.
+    var scans: ScanDesk?
 
     /// Opens a session and judges it. Where the verdict is certain before, no connection is made.
     func open(_ route: Route, _ host: RouteHost, _ address: RouteAddress, _ ruleset: Ruleset) async -> Result
@@ -32,11 +34,15 @@ struct SessionOpener: Sendable {
                     host: host.name, address: address.address.description, findings: known, verdict: verdict,
                     judgement: nil))
         }
-        let examination: Examination
+        let place = examiner.site(host, address)
+        await scans?.prepare(place, ruleset)
+        var examination: Examination
         switch await examiner.examine(route, host, address) {
         case .failed(let failure): return .failed(failure)
         case .seen(let seen): examination = seen
         }
+        let scan = await scans?.counting(for: place, examination.sighting, ruleset)
+        if let scan { examination = examination.adding(scan) }
         let verdict = examination.verdict(under: ruleset)
         // Only what ends in a delivery or a refusal needs evidence.
         let judgement =
@@ -52,7 +58,15 @@ struct SessionOpener: Sendable {
         }
         return .open(
             LiveSession(
-                session: session, site: site, host: host, address: address, sts: route.sts, openedAt: .now,
-                routedAt: .now))
+                session: session, site: site, host: host, address: address, sts: route.sts,
+                scan: scan?.record, sighting: examination.sighting, openedAt: .now, routedAt: .now))
+    }
+
+    /// Whether what counts of scans is still what the session was judged with.
+    func stillCounts(_ live: LiveSession, under ruleset: Ruleset) async -> Bool {
+        guard let scans else { return true }
+        let scan = await scans.counting(
+            for: examiner.site(live.host, live.address), live.sighting, ruleset)
+        return scan?.record == live.scan
     }
 }

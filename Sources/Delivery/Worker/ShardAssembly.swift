@@ -29,6 +29,7 @@ struct ShardAssembly: Sendable {
     var control: ControlWatch
     var sealer: SealerBox
     var keys: BatchKeyOpener
+    var scans: ScanDesk?
     var conditions: ShardConditions
     var logger: Logger
     var timeouts = SessionTimeouts()
@@ -68,7 +69,7 @@ extension ShardWorker {
                 examiner: HostExaminer(
                     group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
                     sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts
-                )),
+                ), scans: parts.scans),
             rulesets: parts.rulesets, control: parts.control,
             schedule: RetrySchedule(
                 waits: parts.delivery.retry, expire: parts.delivery.expire,

@@ -69,3 +69,33 @@ struct PolicyMetrics: Sendable {
         }
     }
 }
+
+/// What is counted of scans, over all shards.
+struct ScanMetrics: Sendable {
+    private let hits = Counter(label: "zegel_worker_scan_lookups", dimensions: [("result", "hit")])
+    private let misses = Counter(label: "zegel_worker_scan_lookups", dimensions: [("result", "miss")])
+    private let inVain = Counter(label: "zegel_worker_scans", dimensions: [("result", "in_vain")])
+    private let leftToOthers = Counter(label: "zegel_worker_scans_left_to_others")
+    private let leasesLost = Counter(label: "zegel_worker_scan_leases_lost")
+    private let storeFailed = Counter(label: "zegel_worker_scan_store_failures")
+
+    /// One occurrence.
+    func count(_ occurrence: HostScanOccurrence) {
+        switch occurrence {
+        case .hit: hits.increment()
+        case .miss: misses.increment()
+        case .scanned(let isComplete):
+            Counter(
+                label: "zegel_worker_scans",
+                dimensions: [("result", isComplete ? "complete" : "incomplete")]
+            ).increment()
+        case .scannedInVain: inVain.increment()
+        case .invalidated(let change):
+            Counter(label: "zegel_worker_scans_invalidated", dimensions: [("change", change.rawValue)])
+                .increment()
+        case .leftToOthers: leftToOthers.increment()
+        case .leaseLost: leasesLost.increment()
+        case .storeFailed: storeFailed.increment()
+        }
+    }
+}

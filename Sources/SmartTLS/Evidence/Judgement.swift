@@ -62,6 +62,8 @@ public struct Judgement: Sendable, Hashable, Codable {
     public let connection: Connection?
     /// Why there was none.
     public let absence: TLSAbsence?
+    /// The scan of the host that the verdict rests on too; nil: it rests on none.
+    public let scan: RecordedScan?
     /// The ruleset, whole.
     public let ruleset: Ruleset
     /// What was found.

@@ -18,9 +18,11 @@ extension Judgement {
     ///   - port: `delivery.port`.
     ///   - peer: what the handshake showed; nil: there was no TLS.
     ///   - absence: why there was none.
+    ///   - scan: the scan that is among the findings.
     public init(
         at time: Int64, route: Route, host: RouteHost, address: RouteAddress, port: Int,
-        peer: PeerEvidence?, absence: TLSAbsence?, ruleset: Ruleset, findings: HostFindings, verdict: Verdict
+        peer: PeerEvidence?, absence: TLSAbsence?, scan: RecordedScan? = nil, ruleset: Ruleset,
+        findings: HostFindings, verdict: Verdict
     ) {
         self.format = Judgement.format
         self.madeAt = time
@@ -41,6 +43,7 @@ extension Judgement {
                 anchor: peer.anchor.map(CanonicalJSON.digest))
         }
         self.absence = absence
+        self.scan = scan
         self.ruleset = ruleset
         self.findings = findings
         self.verdict = verdict

@@ -8,8 +8,8 @@ import TLS
 extension Judgement {
     /// Makes the judgement again.
     ///
-    /// What is taken on trust is what validation said of each DNS answer, that the connection was as recorded, and what
-    /// MTA-STS said of the domain.
+    /// What is taken on trust is what validation said of each DNS answer, that the connection and the scan were as recorded, and
+    /// what MTA-STS said of the domain.
     /// - Parameter certificates: DER by digest; each was checked against its digest.
     /// - Throws: `EvidenceError`, where it cannot be made or leads elsewhere.
     public func review(certificates: [String: [UInt8]]) async throws(EvidenceError) {
@@ -17,7 +17,7 @@ extension Judgement {
             throw EvidenceError(.unreadable, "format \(format) is not known")
         }
         let (route, host, address) = try await routed()
-        let again = try found(host, address, certificates).adding(route.nta)
+        let again = try scanned(address, found(host, address, certificates).adding(route.nta))
         guard again.findings == findings.findings else {
             throw EvidenceError(
                 .contradicted,
@@ -96,6 +96,20 @@ extension Judgement {
             chain: chain, checked: checked)
         return HostFindings(
             evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa, sts: sts)
+    }
+
+    /// The same and what the scan says, which must be of this host as the connection showed it.
+    private func scanned(
+        _ address: RouteAddress, _ findings: HostFindings
+    ) throws(EvidenceError) -> HostFindings {
+        guard let scan else { return findings }
+        guard let held = HeldScan(scan) else {
+            throw EvidenceError(.unreadable, "what the scan found cannot be read")
+        }
+        guard let leaf = connection?.chain.first,
+            scan.contradiction(ScanSighting(certificate: leaf, tlsa: address.tlsa.digest, ttl: .zero)) == nil
+        else { throw EvidenceError(.contradicted, "the scan is not of the host that the connection showed") }
+        return HostFindings(Set(findings.findings).union(held.findings), evidence: findings.evidence)
     }
 
     private func certificate(_ digest: String, _ all: [String: [UInt8]]) throws(EvidenceError) -> [UInt8] {

@@ -14,7 +14,7 @@ struct GradeTable: Sendable {
     }
 
     /// How a certificate's key is used and how strong it is.
-    enum CertificateKey: Sendable, Hashable {
+    enum CertificateKey: Sendable, Hashable, Codable {
         /// RSA with a modulus of so many bits.
         case rsa(bits: Int)
         /// A curve, by its number in `supported_groups`.

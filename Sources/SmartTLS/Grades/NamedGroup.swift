@@ -46,7 +46,7 @@ struct NamedGroup: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// The prime with which a server does Diffie-Hellman before TLS 1.3.
-struct DiffieHellmanPrime: Sendable, Hashable, CustomStringConvertible {
+struct DiffieHellmanPrime: Sendable, Hashable, Codable, CustomStringConvertible {
     /// Its length.
     let bits: Int
     /// The group of RFC 7919 that it belongs to; nil for any other, such as one that the server made itself.

@@ -40,10 +40,8 @@ extension ProbeReport {
 extension HostGrade {
     /// Grades what is known of a host and of the chains it presented, its own certificate first in each.
     init(_ report: ProbeReport, chains: [[[UInt8]]], table: GradeTable = .ncsc2025) {
-        let read = chains.map { $0.compactMap { try? CertificateDescription(der: $0) } }
-        self.init(
-            report, keys: read.compactMap(\.first).map { GradeTable.CertificateKey($0.key) },
-            signatures: read.joined().filter { !$0.isSelfSigned }.map { SignatureScheme($0) }, table: table)
+        let parameters = CertificateParameters(chains: chains)
+        self.init(report, keys: parameters.keys, signatures: parameters.signatures, table: table)
     }
 }
 

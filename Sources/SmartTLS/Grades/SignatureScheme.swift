@@ -3,7 +3,7 @@
 // have it.
 
 /// The hash under a signature.
-enum SignatureHash: Sendable, Hashable, CaseIterable {
+enum SignatureHash: String, Sendable, Hashable, Codable, CaseIterable {
     case md5
     case sha1
     case sha224
@@ -17,9 +17,9 @@ enum SignatureHash: Sendable, Hashable, CaseIterable {
 }
 
 /// An algorithm and its hash.
-struct SignatureScheme: Sendable, Hashable, CustomStringConvertible {
+struct SignatureScheme: Sendable, Hashable, Codable, CustomStringConvertible {
     /// What signs.
-    enum Algorithm: Sendable, Hashable {
+    enum Algorithm: String, Sendable, Hashable, Codable {
         case rsa
         case ecdsa
         case eddsa

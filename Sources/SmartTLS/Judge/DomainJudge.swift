@@ -1,5 +1,6 @@
-// Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent. A scan adds what
-// else a host accepts; verdicts rest on the connection that a delivery would have.
+// Examines every host of a recipient domain, as a delivery would, and says what that comes to. Nothing is sent. A scan, one that
+// workers have kept or a new one, adds what else a host accepts; verdicts rest on the connection that a delivery would have, and on
+// a scan only where the ruleset asks for it.
 
 import DNS
 import Foundation
@@ -13,25 +14,36 @@ public struct DomainJudge: Sendable {
     private let router: Router
     private let examiner: HostExaminer
     private let prober: HostProber?
+    private let scans: (any HostScanReading)?
     private let port: Int
 
     /// - Parameters:
-    ///   - prober: scans each host that has STARTTLS; nil: only the one connection is looked at.
+    ///   - prober: scans hosts that have STARTTLS; nil: it is not asked what else they accept.
+    ///   - scans: what workers have found; nil: nothing is known of it.
     ///   - port: `delivery.port`, for the records that a report names.
-    public init(router: Router, examiner: HostExaminer, prober: HostProber? = nil, port: Int) {
+    public init(
+        router: Router, examiner: HostExaminer, prober: HostProber? = nil,
+        scans: (any HostScanReading)? = nil,
+        port: Int
+    ) {
         self.router = router
         self.examiner = examiner
         self.prober = prober
+        self.scans = scans
         self.port = port
     }
 
     /// A judge as configured, with the shorter patience that somebody who waits for a report has.
     ///
-    /// - Parameter scans: whether each host is asked for everything that it accepts.
+    /// - Parameters:
+    ///   - probes: whether hosts can be asked for everything that they accept.
+    ///   - source: the local address to do that from; nil: as deliveries do.
+    ///   - scans: what workers have found.
     /// - Throws: `DNSConfigurationError`, `TLSError`, or Foundation's error for a file of roots that cannot be read.
     public init(
         _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings,
-        group: any EventLoopGroup, scans: Bool = false
+        group: any EventLoopGroup, probes: Bool = false, from source: String? = nil,
+        scans: (any HostScanReading)? = nil
     ) throws {
         let resolver = try UnboundResolver(DNSConfiguration(dns))
         self.init(
@@ -48,10 +60,11 @@ public struct DomainJudge: Sendable {
                 timeouts: SessionTimeouts(
                     connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30),
                     handshake: .seconds(30))),
-            prober: scans
+            prober: probes
                 ? HostProber(
-                    group: group, heloName: delivery.hostName, sourceAddress: delivery.sourceAddress) : nil,
-            port: delivery.port)
+                    group: group, heloName: delivery.hostName,
+                    sourceAddress: source ?? delivery.sourceAddress) : nil,
+            scans: scans, port: delivery.port)
     }
 
     /// The report on a domain.
@@ -59,22 +72,25 @@ public struct DomainJudge: Sendable {
     /// - Parameters:
     ///   - domain: as people write it; it is brought to lower-case A-labels by the router.
     ///   - rulesets: those to judge under.
-    public func report(on domain: String, under rulesets: [Ruleset]) async -> DomainReport {
+    ///   - probes: whether hosts are asked for everything that they accept, where no scan that counts is kept.
+    public func report(
+        on domain: String, under rulesets: [Ruleset], probes: Bool = true
+    ) async -> DomainReport {
         let heeding = rulesets.filter { $0.nta != nil }
         if heeding.isEmpty || heeding.count == rulesets.count {
-            return await report(on: domain, under: rulesets, heedsNTA: !heeding.isEmpty)
+            return await report(on: domain, under: rulesets, heedsNTA: !heeding.isEmpty, probes)
         }
         if let route = try? await router.route(to: domain, heedsNTA: true), route.origin != .nta {
             // The same hosts, with what else there is to say.
-            return await report(on: route, under: rulesets)
+            return await report(on: route, under: rulesets, probes)
         }
         let others = rulesets.filter { $0.nta == nil }
-        let ordinary = await report(on: domain, under: others, heedsNTA: false)
-        return ordinary.joined(with: await report(on: domain, under: heeding, heedsNTA: true))
+        let ordinary = await report(on: domain, under: others, heedsNTA: false, probes)
+        return ordinary.joined(with: await report(on: domain, under: heeding, heedsNTA: true, probes))
     }
 
     private func report(
-        on domain: String, under rulesets: [Ruleset], heedsNTA: Bool
+        on domain: String, under rulesets: [Ruleset], heedsNTA: Bool, _ probes: Bool
     ) async -> DomainReport {
         let route: Route
         do {
@@ -86,18 +102,23 @@ public struct DomainJudge: Sendable {
                 verdicts: rulesets.mapped { _ in DomainReport.Conclusion(outcome, error.reason) },
                 detail: error.detail)
         }
-        return await report(on: route, under: rulesets)
+        return await report(on: route, under: rulesets, probes)
     }
 
-    private func report(on route: Route, under rulesets: [Ruleset]) async -> DomainReport {
+    private func report(
+        on route: Route, under rulesets: [Ruleset], _ probes: Bool
+    ) async -> DomainReport {
         let sites = route.hosts.flatMap { host in host.addresses.map { (host, $0) } }
-        let examined = await withTaskGroup(of: (Int, (HostExaminer.Outcome, HostScan?)).self) { group in
+        // A report goes without what cannot be read.
+        let kept = (try? await scans?.rows(sites.map { examiner.site($0.0, $0.1) })) ?? [:]
+        let examined = await withTaskGroup(of: (Int, (HostExaminer.Outcome, ReportedScan?)).self) { group in
             for (index, (host, address)) in sites.enumerated() {
                 group.addTask {
                     let outcome = await examiner.examine(route, host, address)
                     guard case .seen(let seen) = outcome else { return (index, (outcome, nil)) }
                     await seen.session?.quit()
-                    return (index, (outcome, await scan(seen)))
+                    let row = kept[examiner.site(host, address)]
+                    return (index, (outcome, await scan(seen, row, probes)))
                 }
             }
             return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
@@ -117,7 +138,7 @@ public struct DomainJudge: Sendable {
 
     private func line(
         _ route: Route, _ host: RouteHost, _ address: RouteAddress, _ outcome: HostExaminer.Outcome,
-        _ scan: HostScan?, _ rulesets: [Ruleset]
+        _ scan: ReportedScan?, _ rulesets: [Ruleset]
     ) -> DomainReport.Host {
         switch outcome {
         case .failed(let failure):
@@ -133,16 +154,20 @@ public struct DomainJudge: Sendable {
                 },
                 remedies: [], grade: "unknown", scan: nil)
         case .seen(let seen):
-            let verdicts = rulesets.map { seen.verdict(under: $0) }
+            let counting = scan.flatMap { $0.counts ? $0.held : nil }
+            let verdicts = rulesets.map { ruleset in
+                guard ruleset.scan != nil, let counting else { return seen.verdict(under: ruleset) }
+                return seen.adding(counting).verdict(under: ruleset)
+            }
             var reasons: [ReasonCode] = []
             for verdict in verdicts {
                 for reason in verdict.shortcomings where !reasons.contains(reason) { reasons.append(reason) }
             }
-            var findings = Set(seen.findings.findings).union(scan?.findings() ?? [])
+            var findings = Set(seen.findings.findings).union(counting?.facts.findings() ?? [])
             if case .published(let reference) = address.tlsa, reference.isRollover {
                 findings.insert(.daneRollover)
             }
-            let graded = HostGrade(seen, scan)
+            let graded = HostGrade(seen, counting?.facts)
             return DomainReport.Host(
                 name: host.name, address: address.address.description, preference: Int(host.preference),
                 findings: findings.sorted().map(\.rawValue), evidence: seen.findings.evidence,
@@ -156,23 +181,25 @@ public struct DomainJudge: Sendable {
                         $0, domain: route.domain, host: host, port: host.port ?? port,
                         findings: Set(seen.findings.findings), leaf: seen.peer?.chain.first)
                 } + Remedy.advice(graded, host: host.name),
-                grade: Self.grade(graded, findings), scan: scan.map { HostScanReport($0, graded) })
+                grade: Self.grade(graded, findings),
+                scan: scan.map {
+                    HostScanReport($0, $0.counts ? graded : HostGrade($0.held.facts))
+                })
         }
     }
 
-    /// Scans what was seen to have STARTTLS, also where the handshake failed.
-    private func scan(_ seen: Examination) async -> HostScan? {
+    /// What is known of what a host accepts: what workers have kept, and where that does not count, a new scan of what was seen to
+    /// have STARTTLS, also where the handshake failed.
+    private func scan(_ seen: Examination, _ row: StoredHostScan?, _ probes: Bool) async -> ReportedScan? {
+        let kept = row.flatMap { ReportedScan($0, seen.sighting) }
+        if let kept, kept.counts { return kept }
         switch seen.absence {
-        case nil where seen.peer == nil, .notOffered, .rejected: return nil
+        case nil where seen.peer == nil, .notOffered, .rejected: return kept
         default: break
         }
-        guard let prober,
-            let address = try? SocketAddress(
-                ipAddress: seen.address.address.description, port: seen.host.port ?? port)
-        else { return nil }
-        var name = seen.host.referenceName
-        if case .published(let reference) = seen.address.tlsa { name = reference.baseDomain }
-        return await prober.scan(address, serverName: name)
+        guard probes, let prober else { return kept }
+        let facts = ScanFacts(await prober.scan(examiner.site(seen.host, seen.address)))
+        return ReportedScan(facts, seen.sighting) ?? kept
     }
 
     /// No TLS at all is no better than the worst of it.
@@ -214,11 +241,17 @@ private struct NoEarlierPolicies: MTASTSStore {
 
 extension HostGrade {
     /// Of a connection and what a scan found besides.
-    fileprivate init(_ seen: Examination, _ scan: HostScan?) {
-        var report = scan?.report ?? ProbeReport()
+    fileprivate init(_ seen: Examination, _ facts: ScanFacts?) {
+        var report = facts?.report ?? ProbeReport()
         if let peer = seen.peer { report.merge(ProbeReport(observed: peer)) }
-        var chains = report.chains
-        if let chain = seen.peer?.chain, !chains.contains(chain) { chains.append(chain) }
-        self.init(report, chains: chains)
+        let own = CertificateParameters(chains: seen.peer.map { [$0.chain] } ?? [])
+        self.init(
+            report, keys: (facts?.keys ?? []) + own.keys,
+            signatures: (facts?.signatures ?? []) + own.signatures)
+    }
+
+    /// Of a scan alone.
+    fileprivate init(_ facts: ScanFacts) {
+        self.init(facts.report, keys: facts.keys, signatures: facts.signatures)
     }
 }

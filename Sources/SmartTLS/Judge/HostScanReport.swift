@@ -1,5 +1,7 @@
 // What a scan of one host found, graded, as a report shows it.
 
+import Foundation
+
 /// What one address of a host accepts.
 public struct HostScanReport: Sendable, Hashable, Codable {
     /// A parameter and what it is worth.
@@ -12,6 +14,22 @@ public struct HostScanReport: Sendable, Hashable, Codable {
         public let grade: String
     }
 
+    /// What a scan is worth now.
+    public enum State: String, Sendable, Hashable, Codable {
+        /// Made for this report.
+        case new
+        /// Made by a worker before, and in force.
+        case fresh
+        /// Its time is over.
+        case stale
+        /// The host shows another certificate or has other TLSA records since.
+        case superseded
+    }
+
+    /// What the scan is worth: only `new` and `fresh` ones count for findings, grade and verdicts.
+    public let state: State
+    /// How old it is, in seconds.
+    public let age: Int
     /// The edition of the guidelines that grades are from.
     public let guidelines: String
     /// Protocol versions, the oldest first.
@@ -32,11 +50,15 @@ public struct HostScanReport: Sendable, Hashable, Codable {
     public let handshakes: Int
 
     private enum CodingKeys: String, CodingKey {
-        case guidelines, versions, suites, groups, certificate, others, reason, handshakes
+        case state, guidelines, versions, suites, groups, certificate, others, reason, handshakes
+        case age = "age_seconds"
         case isComplete = "complete"
     }
 
-    init(_ scan: HostScan, _ graded: HostGrade) {
+    init(_ scan: ReportedScan, _ graded: HostGrade) {
+        let facts = scan.held.facts
+        state = scan.state
+        age = Int(scan.age / .seconds(1))
         func all(_ aspects: GradedParameter.Aspect...) -> [Parameter] {
             graded.parameters.filter { aspects.contains($0.aspect) }.map {
                 Parameter(aspect: $0.aspect.rawValue, name: $0.value, grade: "\($0.grade)")
@@ -46,15 +68,15 @@ public struct HostScanReport: Sendable, Hashable, Codable {
         versions = all(.version)
         let known = Dictionary(all(.cipherSuite).map { ($0.name, $0) }, uniquingKeysWith: { one, _ in one })
         suites = Dictionary(
-            scan.report.suites.map { version, codes in
-                ("\(version)", codes.compactMap { known[HostGrade.name(ofSuite: $0)] })
+            facts.versions.map { entry in
+                ("\(entry.version)", entry.suites.compactMap { known[HostGrade.name(ofSuite: $0)] })
             }, uniquingKeysWith: { one, _ in one })
         groups = all(.group)
         certificate = all(.certificateKey, .certificateSignature)
         others = all(.exchangeHash, .compression, .renegotiation, .extendedMasterSecret)
-        isComplete = scan.report.isComplete
-        reason = scan.failure.map { "\($0)" }
-        handshakes = scan.report.handshakes
+        isComplete = facts.isComplete
+        reason = facts.failure
+        handshakes = facts.handshakes
     }
 
     /// A few lines for people.
@@ -72,27 +94,51 @@ public struct HostScanReport: Sendable, Hashable, Codable {
             lines.append(
                 "also: " + others.map { "\($0.aspect) \($0.name) (\($0.grade))" }.joined(separator: ", "))
         }
+        let origin =
+            switch state {
+            case .new: ""
+            case .fresh: ", by a worker \(age) s ago"
+            case .stale: ", by a worker \(age) s ago, too old to count"
+            case .superseded: ", by a worker \(age) s ago; the host has changed since"
+            }
         lines.append(
-            "\(handshakes) handshakes, \(isComplete ? "complete" : "not complete")"
+            "\(handshakes) handshakes, \(isComplete ? "complete" : "not complete")\(origin)"
                 + (reason.map { ": \($0)" } ?? ""))
         return lines
     }
 }
 
-extension HostScan {
-    /// The facts in it that have a name.
-    func findings(under table: GradeTable = .ncsc2025) -> Set<Finding> {
-        var findings: Set<Finding> = []
-        if failure?.code == .startTLSInjection { findings.insert(.starttlsInjection) }
-        if report.versions.contains(where: { $0 < .tls12 }) { findings.insert(.acceptsOldTLS) }
-        if report.suites.values.joined().contains(where: { table.grade(suite: $0) == .insufficient }) {
-            findings.insert(.acceptsWeakSuites)
+/// A scan for a report, kept or new.
+struct ReportedScan: Sendable {
+    let held: HeldScan
+    let state: HostScanReport.State
+    let age: Duration
+
+    /// Whether findings, grade and verdicts may rest on it.
+    var counts: Bool { state == .new || state == .fresh }
+
+    /// One that a worker has kept; nil: there is none.
+    ///
+    /// - Parameter sighting: what the host shows now; nil: no certificate.
+    init?(_ row: StoredHostScan, _ sighting: ScanSighting?) {
+        guard let held = row.scan.flatMap(HeldScan.init) else { return nil }
+        self.held = held
+        age = row.age
+        if row.isInvalidated || sighting.map({ held.record.contradiction($0) != nil }) ?? false {
+            state = .superseded
+        } else {
+            state = row.freshFor > .zero ? .fresh : .stale
         }
-        if report.compresses == true { findings.insert(.compression) }
-        if report.isRenegotiationSecure == false { findings.insert(.renegotiationInsecure) }
-        if report.versions.contains(.tls12), report.hasExtendedMasterSecret == false {
-            findings.insert(.noExtendedMasterSecret)
-        }
-        return findings
+    }
+
+    /// One that was made just now.
+    init?(_ facts: ScanFacts, _ sighting: ScanSighting?) {
+        guard let octets = try? CanonicalJSON.encode(facts) else { return nil }
+        held = HeldScan(
+            RecordedScan(
+                madeAt: Date(), certificates: sighting.map { [$0.certificate] } ?? [], tlsa: sighting?.tlsa,
+                facts: octets), facts)
+        state = .new
+        age = .zero
     }
 }

@@ -17,6 +17,13 @@ public struct ProbeLimits: Sendable {
     /// How long what was found answers for the same address again: many domains share a host.
     public var keep: Duration = .seconds(300)
 
+    /// Those of a prober whose results others keep: each scan is a new one.
+    public static var keepingNothing: ProbeLimits {
+        var limits = ProbeLimits()
+        limits.keep = .zero
+        return limits
+    }
+
     /// The defaults.
     public init() {}
 }

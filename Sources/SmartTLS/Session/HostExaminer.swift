@@ -19,7 +19,9 @@ public struct Examination: Sendable {
     /// When, in milliseconds since 1970.
     let time: Int64
     /// What was found.
-    public let findings: HostFindings
+    public internal(set) var findings: HostFindings
+    /// The scan of the host that is among the findings; nil: none is.
+    var scan: RecordedScan?
     /// What the handshake showed; nil: there was no TLS, or no connection at all.
     public let peer: PeerEvidence?
     /// Why there was no TLS; nil: there was, or no connection was made.
@@ -35,7 +37,7 @@ public struct Examination: Sendable {
         guard peer != nil || absence != nil else { return nil }
         return Judgement(
             at: time, route: route, host: host, address: address, port: port, peer: peer, absence: absence,
-            ruleset: ruleset, findings: findings, verdict: verdict)
+            scan: scan, ruleset: ruleset, findings: findings, verdict: verdict)
     }
 }
 
@@ -73,6 +75,11 @@ public struct HostExaminer: Sendable {
         self.sourceAddress = sourceAddress
         self.port = port
         self.timeouts = timeouts
+    }
+
+    /// What a scan of this address of the host would be kept under.
+    public func site(_ host: RouteHost, _ address: RouteAddress) -> ScanSite {
+        ScanSite(host, address, port: port)
     }
 
     /// Connects, up to the second EHLO. Where the TLSA records of the address are not known, no connection is made.

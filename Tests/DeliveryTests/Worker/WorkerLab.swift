@@ -176,7 +176,7 @@ final class WorkerLab: Sendable {
     /// - Parameter pool: role `zegel_worker`, unless a test brings its own.
     func worker(
         name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = [],
-        resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(),
+        resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(), scans: ScanDesk? = nil,
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
@@ -208,7 +208,7 @@ final class WorkerLab: Sendable {
                 ),
                 control: control,
                 sealer: sealer,
-                keys: BatchKeyOpener(service: keys, region: "a"),
+                keys: BatchKeyOpener(service: keys, region: "a"), scans: scans,
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,
                 timeouts: SessionTimeouts(connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1))))
     }
