@@ -47,8 +47,8 @@ public struct HostScanRow: Sendable, Hashable {
     public let age: Double
     /// How many seconds it holds yet; negative: no more.
     public let freshFor: Double
-    /// Whether a delivery has seen something else since.
-    public let isInvalidated: Bool
+    /// How many seconds ago a delivery saw something else; nil: none has.
+    public let invalidatedAgo: Double?
     /// For how many seconds somebody has the lease yet; nil or negative: nobody has.
     public let leasedFor: Double?
 }
@@ -65,7 +65,8 @@ public struct HostScanCache: Sendable {
         SELECT n.no::int4, s.version, s.facts, s.certificates, s.tlsa, s.judged_at,
             coalesce(extract(epoch FROM clock_timestamp() - s.judged_at)::float8, 0),
             coalesce(extract(epoch FROM s.fresh_until - clock_timestamp())::float8, 0),
-            s.invalidated_at IS NOT NULL, extract(epoch FROM s.lease_until - clock_timestamp())::float8
+            extract(epoch FROM clock_timestamp() - s.invalidated_at)::float8,
+            extract(epoch FROM s.lease_until - clock_timestamp())::float8
         FROM \(keys) JOIN ledger.host_scan s ON \(isOfKey)
         """
 
@@ -142,7 +143,7 @@ public struct HostScanCache: Sendable {
                         }, tlsa: try row.optionalBytes(4))
                 },
                 judgedAt: judgedAt, age: try row.double(6), freshFor: try row.double(7),
-                isInvalidated: try row.bool(8), leasedFor: try row.optionalDouble(9))
+                invalidatedAgo: try row.optionalDouble(8), leasedFor: try row.optionalDouble(9))
         }
         return rows
     }

@@ -4,7 +4,8 @@
 public enum SettingsReference {
     private static let groups: [(prefix: String, title: String)] = [
         ("node", "Every node"), ("control", "Control database"), ("shard", "Ledger shards"), ("edge", "Edge"),
-        ("worker", "Worker"), ("delivery", "Delivery"), ("rulesets", "Rulesets"), ("dns", "DNS"),
+        ("worker", "Worker"), ("delivery", "Delivery"), ("rulesets", "Rulesets"),
+        ("scan", "Scans of recipient hosts"), ("dns", "DNS"),
         ("policy", "MTA-STS policies"), ("api", "API"),
         ("metrics", "Metrics and readiness"), ("keyring", "Key service"), ("keys", "Keys"),
         ("client", "Operator's commands"), ("log", "Log"),

@@ -55,7 +55,7 @@ import Testing
         #expect(rows.count == 1)
         let row = try #require(rows[Self.key])
         #expect(row.result == Self.result && row.version == version && row.leasedFor == nil)
-        #expect((0..<60).contains(row.age) && (500...600).contains(row.freshFor) && !row.isInvalidated)
+        #expect((0..<60).contains(row.age) && (500...600).contains(row.freshFor) && row.invalidatedAgo == nil)
         #expect(abs(try #require(row.judgedAt).timeIntervalSinceNow) < 60)
         await shard.close()
     }
@@ -115,10 +115,10 @@ import Testing
         let other = [UInt8](repeating: 2, count: 32)
         let version = try await kept(cache)
         try await cache.invalidate([Self.key: (version - 1, other)])
-        #expect(try await cache.rows([Self.key])[Self.key]?.isInvalidated == false)
+        #expect(try await cache.rows([Self.key])[Self.key]?.invalidatedAgo == nil)
         try await cache.invalidate([Self.key: (version, other)])
         let row = try #require(try await cache.rows([Self.key])[Self.key])
-        #expect(row.isInvalidated && row.freshFor <= 0 && row.version == version + 1)
+        #expect(row.invalidatedAgo != nil && row.freshFor <= 0 && row.version == version + 1)
         #expect(row.result?.certificates == [other, Self.leaf])
         // However often a host changes, the row stays small.
         for number in 0..<20 {
@@ -126,7 +126,7 @@ import Testing
         }
         #expect(try await cache.rows([Self.key])[Self.key]?.result?.certificates.count == 16)
         #expect(try await kept(cache) == row.version + 21)
-        #expect(try await cache.rows([Self.key])[Self.key]?.isInvalidated == false)
+        #expect(try await cache.rows([Self.key])[Self.key]?.invalidatedAgo == nil)
         await shard.close()
     }
 

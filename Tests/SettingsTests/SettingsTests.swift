@@ -53,6 +53,14 @@ private func refusal(
         #expect(SettingsReference.coversEveryKey)
     }
 
+    @Test func scansHoldForARangeOfTimes() throws {
+        let scan = try ScanSettings(Settings())
+        #expect(scan.hosts == .ruleset && scan.life == .seconds(3_600) ... .seconds(86_400))
+        #expect(try ScanSettings(Settings(assignments: ["scan.hosts=all"])).hosts == .all)
+        let refused = refusal(set: ["scan.fresh_min=2h", "scan.fresh_max=1h"]) { _ = try ScanSettings($0) }
+        #expect(refused.contains("scan.fresh_max: is less than scan.fresh_min"), "\(refused)")
+    }
+
     @Test func laterSourcesWin() throws {
         let yaml = "worker.concurrency: 10\nworker:\n  prefetch: 11\n  per_destination: 12\n"
         let (settings, folder) = try loading(

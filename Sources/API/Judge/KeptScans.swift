@@ -23,7 +23,7 @@ struct KeptScans: HostScanReading {
                             version: row.version, result: row.result?.facts,
                             certificates: row.result?.certificates ?? [], tlsa: row.result?.tlsa,
                             madeAt: row.judgedAt, age: row.age, freshFor: row.freshFor,
-                            isInvalidated: row.isInvalidated, leasedFor: row.leasedFor)
+                            invalidatedAgo: row.invalidatedAgo, leasedFor: row.leasedFor)
                     )
                 }
             }, uniquingKeysWith: { one, _ in one })

@@ -66,7 +66,7 @@ extension StoredHostScan {
         self.init(
             version: row.version, result: row.result?.facts, certificates: row.result?.certificates ?? [],
             tlsa: row.result?.tlsa, madeAt: row.judgedAt, age: row.age, freshFor: row.freshFor,
-            isInvalidated: row.isInvalidated, leasedFor: row.leasedFor)
+            invalidatedAgo: row.invalidatedAgo, leasedFor: row.leasedFor)
     }
 }
 

@@ -124,7 +124,7 @@ struct ReportedScan: Sendable {
         guard let held = row.scan.flatMap(HeldScan.init) else { return nil }
         self.held = held
         age = row.age
-        if row.isInvalidated || sighting.map({ held.record.contradiction($0) != nil }) ?? false {
+        if row.invalidatedAgo != nil || sighting.map({ held.record.contradiction($0) != nil }) ?? false {
             state = .superseded
         } else {
             state = row.freshFor > .zero ? .fresh : .stale

@@ -5,6 +5,8 @@
 //   Whoever sees others has seen that the host changed: it counts no more, here at once and everywhere with the next look.
 // - A site is scanned when a delivery has used it since its last scan and that one is over, contradicted or in the last fifth of its
 //   time. What nobody writes to any more is left in peace.
+// - Whoever saw a change makes the scan that follows it. What others saw before that is as old as the scan that is over, and would
+//   only be contradicted again: they scan when they have used the site since.
 // - Whoever else scans is waited for, for as long as the lease goes; a scanner that is gone leaves a lease that ends.
 // - A site is not scanned again before a rest, whatever is seen of it: hosts behind one address may show certificates in turn. So
 //   those that were seen in a contradiction stay with the next scan.
@@ -68,6 +70,8 @@ struct HostScanEntry: Sendable {
     private(set) var sighting: ScanSighting?
     /// When that was.
     private(set) var usedAt: Instant?
+    /// Whether this process saw the host change, and nothing has come of it yet.
+    private var sawChange = false
     private var lastScan: Instant?
     private var rests: Instant?
     private var leasedUntil: Instant?
@@ -93,8 +97,14 @@ struct HostScanEntry: Sendable {
             return
         }
         lastScan = now - row.age
-        former = row.isInvalidated ? scan.certificates : []
-        guard row.freshFor > .zero, !row.isInvalidated else {
+        former = row.invalidatedAgo == nil ? [] : scan.certificates
+        if let ago = row.invalidatedAgo {
+            held = nil
+            if !sawChange, let usedAt, usedAt <= now - ago { (sighting, self.usedAt) = (nil, nil) }
+            return
+        }
+        sawChange = false
+        guard row.freshFor > .zero else {
             held = nil
             return
         }
@@ -124,6 +134,7 @@ struct HostScanEntry: Sendable {
         if let change = held.scan.record.contradiction(sighting) {
             former = held.scan.record.certificates
             self.held = nil
+            sawChange = true
             return .changed(change)
         }
         return now < held.until ? .holds(held.scan) : .none
@@ -160,6 +171,7 @@ struct HostScanEntry: Sendable {
         _ scan: HeldScan, version: Int64, freshFor: Duration, at now: Instant, _ limits: Limits
     ) {
         (self.version, former, leasedUntil, lastScan) = (version, [], nil, now)
+        sawChange = false
         held = Held(scan: scan, from: now, until: now + freshFor)
         knownUntil = now + limits.memory
         lookAt = now + limits.memory * 2 / 3

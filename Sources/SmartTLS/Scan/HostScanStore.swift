@@ -12,15 +12,15 @@ public struct StoredHostScan: Sendable {
     public let age: Duration
     /// How long it holds yet; zero or less: no more.
     public let freshFor: Duration
-    /// Whether a delivery has seen something else since.
-    public let isInvalidated: Bool
+    /// How long ago a delivery saw something else; nil: none has since.
+    public let invalidatedAgo: Duration?
     /// How long somebody's lease goes on; nil: nobody scans.
     public let leasedFor: Duration?
 
     /// Takes what was stored: columns as they are, certificates and TLSA records by their SHA-256, times in seconds.
     public init(
         version: Int64, result facts: [UInt8]?, certificates: [[UInt8]], tlsa: [UInt8]?, madeAt: Date?,
-        age: Double, freshFor: Double, isInvalidated: Bool, leasedFor: Double?
+        age: Double, freshFor: Double, invalidatedAgo: Double?, leasedFor: Double?
     ) {
         self.version = version
         if let facts, let madeAt {
@@ -36,7 +36,7 @@ public struct StoredHostScan: Sendable {
         }
         self.age = max(.zero, duration(age))
         self.freshFor = duration(freshFor)
-        self.isInvalidated = isInvalidated
+        self.invalidatedAgo = invalidatedAgo.map { max(.zero, duration($0)) }
         self.leasedFor = leasedFor.flatMap { $0 > 0 ? duration($0) : nil }
     }
 }

@@ -77,6 +77,7 @@ final class ScanProcess: Sendable {
         var found: HeldScan?
         try await eventually("a scan counts", within: limit) {
             found = await scans.counting(for: site, sighting, waits: true)
+            if found == nil { try await Task.sleep(for: .milliseconds(30)) }
             return found != nil
         }
         return try #require(found)

@@ -30,7 +30,7 @@ import Testing
     struct Row: Sendable {
         var age: Double = 0
         var freshFor: Double = 1_000
-        var isInvalidated = false
+        var invalidatedAgo: Double?
         var leasedFor: Double?
         var hasScan = true
 
@@ -39,7 +39,7 @@ import Testing
             return StoredHostScan(
                 version: version, result: hasScan ? Array(scan.facts) : nil,
                 certificates: [[0xaa]], tlsa: [0x01], madeAt: hasScan ? Date() : nil, age: age,
-                freshFor: freshFor, isInvalidated: isInvalidated, leasedFor: leasedFor)
+                freshFor: freshFor, invalidatedAgo: invalidatedAgo, leasedFor: leasedFor)
         }
     }
 
@@ -72,12 +72,15 @@ import Testing
             rule: "it runs out while it is remembered", row: Row(age: 900, freshFor: 10), used: 11, at: 12,
             demand: .now),
         Case(
-            rule: "invalidated: now", row: Row(age: 100, freshFor: -1, isInvalidated: true), demand: .now),
+            rule: "invalidated: now", row: Row(age: 100, freshFor: -1, invalidatedAgo: 5), demand: .now),
         Case(
             rule: "invalidated a moment after it was made: after a rest",
-            row: Row(age: 10, freshFor: -1, isInvalidated: true), at: 1, demand: .no),
+            row: Row(age: 10, freshFor: -1, invalidatedAgo: 5), at: 1, demand: .no),
         Case(
-            rule: "the rest is over", row: Row(age: 10, freshFor: -1, isInvalidated: true), at: 51,
+            rule: "invalidated by another since it was used here: what was seen here is older",
+            row: Row(age: 100, freshFor: -1, invalidatedAgo: 5), used: -6, demand: .no),
+        Case(
+            rule: "the rest is over", row: Row(age: 10, freshFor: -1, invalidatedAgo: 5), at: 51,
             demand: .now),
         Case(
             rule: "somebody else scans: waited for", row: Row(leasedFor: 30, hasScan: false), at: 29,
@@ -93,8 +96,9 @@ import Testing
 
     @Test(arguments: cases) func `whether to scan`(row: Case) throws {
         var entry = HostScanEntry()
+        if let used = row.used, used < 0 { _ = entry.use(Self.seen, at: Self.start + .seconds(used)) }
         entry.take(try row.row?.stored(), at: Self.start, Self.limits)
-        if let used = row.used { _ = entry.use(Self.seen, at: Self.start + .seconds(used)) }
+        if let used = row.used, used >= 0 { _ = entry.use(Self.seen, at: Self.start + .seconds(used)) }
         #expect(entry.demand(at: Self.start + .seconds(row.at), Self.limits) == row.demand)
     }
 
@@ -144,6 +148,21 @@ import Testing
             #expect(
                 entry.certificates(HostScan(), Self.seen) == ["aa"] + row.certificates.filter { $0 != "aa" })
         }
+    }
+
+    @Test func `who saw the change scans, though the store learnt of it after that`() throws {
+        var entry = HostScanEntry()
+        let scan = try #require(HeldScan(Self.record(["bb"])))
+        entry.kept(scan, version: 1, freshFor: .seconds(500), at: Self.start, Self.limits)
+        let later = Self.start + .seconds(100)
+        guard case .changed = entry.use(Self.seen, at: later) else {
+            Issue.record("no change was seen")
+            return
+        }
+        entry.take(
+            try Row(age: 101, freshFor: -1, invalidatedAgo: 0.5).stored(2), at: later + .seconds(1),
+            Self.limits)
+        #expect(entry.demand(at: later + .seconds(1), Self.limits) == .now)
     }
 
     @Test func `a scan that nobody contradicted remembers no certificates of the one before`() throws {

@@ -33,7 +33,8 @@ final class MemoryScanStore: HostScanStore {
                     version: row.version, result: row.scan.map { Array($0.facts) },
                     certificates: row.scan?.certificates.map(Judgement.octets(of:)) ?? [],
                     tlsa: row.scan?.tlsa.map(Judgement.octets(of:)), madeAt: row.scan.map { _ in Date() },
-                    age: 0, freshFor: (row.until - .now) / .seconds(1), isInvalidated: row.until <= .now,
+                    age: 0, freshFor: (row.until - .now) / .seconds(1),
+                    invalidatedAgo: row.until <= .now ? 0 : nil,
                     leasedFor: state.leases.contains(site) ? 30 : nil)
             }
             return found
@@ -120,6 +121,7 @@ final class MemoryScanStore: HostScanStore {
         var found: HeldScan?
         try await eventually("a scan counts") {
             found = await scans.counting(for: site, Self.seen, waits: true)
+            if found == nil { try await Task.sleep(for: .milliseconds(20)) }
             return found != nil
         }
         return try #require(found)

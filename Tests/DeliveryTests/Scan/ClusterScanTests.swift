@@ -10,7 +10,7 @@ import Testing
 @testable import Delivery
 @testable import SmartTLS
 
-@Suite(.timeLimit(.minutes(3))) struct SharedScanTests {
+@Suite(.timeLimit(.minutes(3))) struct ClusterScanTests {
     /// A host that really speaks TLS, and what it shows.
     private static func host(
         _ lab: WorkerLab, _ name: String = "mx.test"
@@ -50,12 +50,12 @@ import Testing
         try await server.stop()
     }
 
-    @Test("four processes that all meet the same forty cold hosts make forty scans")
+    @Test("three processes that all meet the same forty cold hosts make forty scans")
     func many() async throws {
         let lab = try await WorkerLab()
         let (server, _, sighting) = try await Self.host(lab)
         let sites = try (0..<40).map { try ScanSite("mx\($0).test", server) }
-        let processes = (0..<4).map { _ in ScanProcess(lab, scan: { _ in ScanProcess.plain() }) }
+        let processes = (0..<3).map { _ in ScanProcess(lab, scan: { _ in ScanProcess.plain() }) }
         try await ScanProcess.running(processes) {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for process in processes {
