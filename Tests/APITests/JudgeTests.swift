@@ -83,7 +83,8 @@ import Testing
         ])
         var own = Ruleset.secure
         (own.name, own.scan) = ("own", .known)
-        let rulesets = RulesetBook(adding: [own]).all
+        // Without those that ask for an NTA 7516 record, which nobody here answers for.
+        let rulesets = RulesetBook(adding: [own]).all.filter { $0.nta == nil }
         let apiPool = fixture.pool("zegel_api")
         let judge = try DomainJudge(
             DeliverySettings(settings), DNSSettings(settings), PolicySettings(settings),
