@@ -167,6 +167,16 @@ let package = Package(
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"),
             ], path: "Tests/Lab", swiftSettings: strict),
+        .target(
+            name: "RecipientLab",
+            dependencies: nio + ["SmartTLS", "TLS", "DNS", "Settings", "Policy", "Lab"],
+            path: "Tests/RecipientLab", exclude: ["README.md"], swiftSettings: strict),
+        .executableTarget(
+            name: "recipient-lab", dependencies: ["RecipientLab"], path: "Tests/RecipientLabServer",
+            swiftSettings: strict),
+        .testTarget(
+            name: "RecipientLabTests", dependencies: ["RecipientLab", "SmartTLS", "Policy"],
+            swiftSettings: strict),
         .testTarget(name: "TLSTests", dependencies: embedded + ["TLS", "Lab"], swiftSettings: strict),
         .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Lab"], swiftSettings: strict),
         .testTarget(name: "SMTPTests", dependencies: embedded + ["SMTP"], swiftSettings: strict),

@@ -1,19 +1,10 @@
-// How tests over the whole way read events and write records.
+// How tests over the whole way read events.
 
 import SmartTLS
-import TLS
 
 extension SeenEvent {
     /// Whether an attempt at a recipient ended with it.
     var endsAttempt: Bool { ["delivered", "deferred", "refused", "bounced"].contains(kind) }
-}
-
-extension TLSARecord {
-    /// As in a zone file.
-    var zoneText: String {
-        let digits = data.map { octet in (octet < 16 ? "0" : "") + String(octet, radix: 16) }
-        return "\(usage) \(selector) \(matchingType) \(digits.joined())"
-    }
 }
 
 extension Verdict.Outcome {

@@ -41,7 +41,11 @@ public final class ScriptedTLSServer: Sendable {
     /// Starts a server.
     /// - tls: its certificate and ALPN.
     /// - script: what it does on every connection.
-    public static func start(_ tls: TLSContext, _ script: [TLSScriptStep]) async throws -> ScriptedTLSServer {
+    /// - address: of loopback.
+    /// - port: 0: any that is free.
+    public static func start(
+        _ tls: TLSContext, _ script: [TLSScriptStep], on address: String = "127.0.0.1", port: Int = 0
+    ) async throws -> ScriptedTLSServer {
         let shared = Shared(script)
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -52,7 +56,7 @@ public final class ScriptedTLSServer: Sendable {
                     ])
                 }
             }
-            .bind(host: "127.0.0.1", port: 0).get()
+            .bind(host: address, port: port).get()
         return ScriptedTLSServer(shared, listener)
     }
 

@@ -20,18 +20,21 @@ public final class StartTLSFront: Sendable {
     private let counts: Counts
 
     /// Starts a host.
-    public static func start(_ backend: StartTLSBackend, on address: String = "127.0.0.1") async throws
-        -> StartTLSFront
-    {
+    /// - address: of loopback.
+    /// - port: 0: any that is free.
+    public static func start(
+        _ backend: StartTLSBackend, on address: String = "127.0.0.1", port: Int = 0
+    ) async throws -> StartTLSFront {
         let counts = Counts()
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: false)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(Connection(backend, counts))
                 }
             }
-            .bind(host: address, port: 0).get()
+            .bind(host: address, port: port).get()
         return StartTLSFront(listener, counts)
     }
 

@@ -61,14 +61,16 @@ public struct TestAuthority: Sendable {
     /// A new self-signed root.
     /// - name: its common name.
     /// - pathLength: how many authorities may stand between it and a leaf; nil: any number.
-    public init(name: String = "Test Root", pathLength: Int? = nil) throws {
-        let key = Certificate.PrivateKey(P256.Signing.PrivateKey())
+    /// - key: its key; default a new P-256 one.
+    public init(
+        name: String = "Test Root", pathLength: Int? = nil, key: Certificate.PrivateKey? = nil
+    ) throws {
+        let key = key ?? Certificate.PrivateKey(P256.Signing.PrivateKey())
         let subject = try distinguishedName(name)
         certificate = try Certificate(
             version: .v3, serialNumber: .init(), publicKey: key.publicKey,
             notValidBefore: .now - 86_400, notValidAfter: .now + 10 * 86_400, issuer: subject,
-            subject: subject,
-            signatureAlgorithm: .ecdsaWithSHA256,
+            subject: subject, signatureAlgorithm: key.ordinarySignature,
             extensions: try authorityExtensions(key.publicKey, pathLength), issuerPrivateKey: key)
         self.key = key
         presentedIssuers = []
@@ -80,6 +82,13 @@ public struct TestAuthority: Sendable {
         self.presentedIssuers = presentedIssuers
     }
 
+    /// The owner of an ordinary certificate, who issues others with it though it is no authority.
+    public init(impostor identity: TestIdentity) {
+        self.init(
+            certificate: identity.certificate, key: identity.key,
+            presentedIssuers: [identity.certificate] + identity.issuers)
+    }
+
     /// The authority's certificate, for `TLSContext.TrustRoots.pem`.
     public var rootPEM: [UInt8] { pem([certificate]) }
 
@@ -89,7 +98,7 @@ public struct TestAuthority: Sendable {
         let below = try Certificate(
             version: .v3, serialNumber: .init(), publicKey: key.publicKey,
             notValidBefore: .now - 86_400, notValidAfter: .now + 10 * 86_400, issuer: certificate.subject,
-            subject: try distinguishedName(name), signatureAlgorithm: .ecdsaWithSHA256,
+            subject: try distinguishedName(name), signatureAlgorithm: self.key.ordinarySignature,
             extensions: try authorityExtensions(key.publicKey, nil), issuerPrivateKey: self.key)
         return TestAuthority(certificate: below, key: key, presentedIssuers: [below] + presentedIssuers)
     }
@@ -102,18 +111,19 @@ public struct TestAuthority: Sendable {
     /// - key: its key; default a new P-256 one.
     /// - presentsIssuers: false leaves the intermediates away, as misconfigured servers do.
     /// - presentsRoot: true adds the root, as some servers do.
+    /// - signature: how it is signed; default what goes with the authority's key, with SHA-256.
     public func issue(
         _ names: [String], commonName: String? = nil, from: Date = .now - 3_600, to: Date = .now + 86_400,
         usage: Usage = .server, key: Certificate.PrivateKey? = nil, presentsIssuers: Bool = true,
-        presentsRoot root: TestAuthority? = nil
+        presentsRoot root: TestAuthority? = nil, signature: Certificate.SignatureAlgorithm? = nil
     ) throws -> TestIdentity {
         let leafKey = key ?? Certificate.PrivateKey(P256.Signing.PrivateKey())
         let leaf = try Certificate(
             version: .v3, serialNumber: .init(), publicKey: leafKey.publicKey, notValidBefore: from,
             notValidAfter: to, issuer: certificate.subject,
             subject: try distinguishedName(commonName ?? names.first ?? "nobody"),
-            signatureAlgorithm: .ecdsaWithSHA256, extensions: try leafExtensions(names, usage),
-            issuerPrivateKey: self.key)
+            signatureAlgorithm: signature ?? self.key.ordinarySignature,
+            extensions: try leafExtensions(names, usage), issuerPrivateKey: self.key)
         let issuers = (presentsIssuers ? presentedIssuers : []) + (root.map { [$0.certificate] } ?? [])
         return TestIdentity(certificate: leaf, issuers: issuers, key: leafKey)
     }
@@ -139,6 +149,13 @@ public struct TestAuthority: Sendable {
     /// An RSA key of 2048 bits.
     public static func rsaKey() throws -> Certificate.PrivateKey {
         Certificate.PrivateKey(try _RSA.Signing.PrivateKey(keySize: .bits2048))
+    }
+}
+
+extension Certificate.PrivateKey {
+    /// With SHA-256.
+    fileprivate var ordinarySignature: Certificate.SignatureAlgorithm {
+        supportedSignatureAlgorithms.contains(.ecdsaWithSHA256) ? .ecdsaWithSHA256 : .sha256WithRSAEncryption
     }
 }
 
@@ -168,7 +185,7 @@ private func leafExtensions(_ names: [String], _ usage: TestAuthority.Usage) thr
         Critical(BasicConstraints.notCertificateAuthority)
         Critical(KeyUsage(digitalSignature: true, keyEncipherment: true))
         try ExtendedKeyUsage([purpose])
-        SubjectAlternativeNames(names.map(alternativeName))
+        if !names.isEmpty { SubjectAlternativeNames(names.map(alternativeName)) }
     }
 }
 

@@ -24,4 +24,10 @@ extension TLSARecord {
             }
         return TLSARecord(usage: usage, selector: selector, matchingType: matchingType, data: data)
     }
+
+    /// As in a zone file.
+    public var zoneText: String {
+        let digits = data.map { octet in (octet < 16 ? "0" : "") + String(octet, radix: 16) }
+        return "\(usage) \(selector) \(matchingType) \(digits.joined())"
+    }
 }

@@ -51,7 +51,8 @@ public struct DomainJudge: Sendable {
                 resolver: resolver, staticRoutes: delivery.routes, port: delivery.port,
                 policies: MTASTSPolicies(
                     resolver: resolver, store: NoEarlierPolicies(),
-                    fetcher: try MTASTSFetcher(policies, resolver: resolver, group: group),
+                    fetcher: try MTASTSFetcher(
+                        policies, resolver: resolver, group: group, deadline: .seconds(30)),
                     observe: { _ in }),
                 ownName: delivery.hostName),
             examiner: HostExaminer(

@@ -20,20 +20,20 @@ public enum MTASTSFetched: Sendable {
 
 /// Fetches policies.
 public struct MTASTSFetcher: Sendable {
-    /// For the whole fetch (§3.3 suggests a minute).
-    static let deadline: Duration = .seconds(60)
-
     private let client: HTTPClient
     private let port: Int
+    private let deadline: Duration
 
     /// A fetcher with the roots, networks and port that are configured.
     ///
     /// - Parameters:
     ///   - resolver: answers for policy hosts.
     ///   - group: whose event loops carry the connections.
+    ///   - deadline: for a whole fetch (§3.3 suggests a minute).
     /// - Throws: when the roots cannot be read.
     public init(
-        _ settings: PolicySettings, resolver: any DNSResolving, group: any EventLoopGroup
+        _ settings: PolicySettings, resolver: any DNSResolving, group: any EventLoopGroup,
+        deadline: Duration = .seconds(60)
     ) throws {
         var configuration = HTTPClientConfiguration()
         configuration.addressPolicy = AddressPolicy(
@@ -42,6 +42,7 @@ public struct MTASTSFetcher: Sendable {
             trust: TLSContext.TrustRoots(file: settings.trustRoots), resolver: resolver, group: group,
             configuration: configuration)
         port = settings.port
+        self.deadline = deadline
     }
 
     /// Ends idle connections and takes on nothing more.
@@ -57,7 +58,7 @@ public struct MTASTSFetcher: Sendable {
             let url = try HTTPSURL(host: .name(host), port: port, target: "/.well-known/mta-sts.txt")
             response = try await client.send(
                 HTTPRequest(.get, url),
-                HTTPLimits(maximumBodyBytes: MTASTSPolicy.maximumBodySize, deadline: Self.deadline))
+                HTTPLimits(maximumBodyBytes: MTASTSPolicy.maximumBodySize, deadline: deadline))
         } catch {
             switch error.code {
             case .tooManyWaiting, .cancelled, .shutDown: return .gaveUp("\(host): \(error)")
