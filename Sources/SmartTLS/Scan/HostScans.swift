@@ -68,6 +68,9 @@ public actor HostScans {
 
     private var entries: [ScanSite: HostScanEntry] = [:]
     private var unread: Set<ScanSite> = []
+    /// Sites with which something has happened since the last turn; all of them are looked at once a tick.
+    private var touched: Set<ScanSite> = []
+    private var sweptAt: ContinuousClock.Instant?
     private var contradicted: [ScanSite: (version: Int64, sighting: ScanSighting)] = [:]
     private var waiters: [ScanSite: [Waiter]] = [:]
     private var running: [ScanSite: Running] = [:]
@@ -137,7 +140,10 @@ public actor HostScans {
         switch use {
         case .holds(let held) where isKnown:
             observe(.hit)
-            if entry.demand(at: time, bounds.entry) == .ahead { wake.yield() }
+            if entry.demand(at: time, bounds.entry) == .ahead {
+                touched.insert(site)
+                wake.yield()
+            }
             return held
         case .holds, .none:
             observe(.miss)
@@ -145,6 +151,7 @@ public actor HostScans {
             observe(.invalidated(change))
             contradicted[site] = (version, sighting)
         }
+        touched.insert(site)
         wake.yield()
         return nil
     }
@@ -195,6 +202,14 @@ public actor HostScans {
     /// One turn; answers what to scan now.
     private func turn() async throws -> [(ScanSite, ScanSighting)] {
         try await invalidate()
+        let time = now()
+        if sweptAt.map({ time - $0 >= bounds.tick }) ?? true {
+            sweptAt = time
+            for (site, entry) in entries {
+                if entry.isDue(at: time, bounds.entry) { unread.insert(site) }
+                touched.insert(site)
+            }
+        }
         try await read()
         try await renew()
         return try await claim()
@@ -213,8 +228,6 @@ public actor HostScans {
     }
 
     private func read() async throws {
-        let time = now()
-        for (site, entry) in entries where entry.isDue(at: time, bounds.entry) { unread.insert(site) }
         if unread.isEmpty { return }
         // What was contradicted meanwhile is read once the store knows it.
         let sites = Array(unread.filter { contradicted[$0] == nil }.prefix(bounds.batch))
@@ -223,6 +236,7 @@ public actor HostScans {
         let read = now()
         for site in sites where contradicted[site] == nil {
             unread.remove(site)
+            touched.insert(site)
             entries[site, default: HostScanEntry()].take(rows[site], at: read, bounds.entry)
         }
         endPatience(of: sites)
@@ -250,12 +264,14 @@ public actor HostScans {
         let time = now()
         var free = bounds.scans - running.count
         var wanted: [ScanSite: Int64] = [:]
-        for (site, entry) in entries where free > 0 && running[site] == nil {
-            let demand = entry.demand(at: time, bounds.entry)
+        for site in touched where free > 0 && running[site] == nil {
+            let demand = entries[site]?.demand(at: time, bounds.entry)
             guard demand == .now || demand == .ahead else { continue }
-            wanted[site] = entry.version
+            wanted[site] = entries[site]?.version
             free -= 1
         }
+        // Those for which there is no room now are found again when a scan ends.
+        touched.removeAll(keepingCapacity: true)
         if wanted.isEmpty { return [] }
         let claimed = try await store.claim(wanted, lease: bounds.lease)
         let begun = now()
@@ -264,6 +280,7 @@ public actor HostScans {
             guard claimed.contains(site) else {
                 observe(.leftToOthers)
                 entries[site]?.yielded(at: begun, bounds.entry)
+                unread.insert(site)
                 continue
             }
             entries[site]?.began(at: begun, lease: bounds.lease)
@@ -297,6 +314,7 @@ public actor HostScans {
         }
         if Task.isCancelled { return }
         running[site] = nil
+        sweptAt = nil
         wake.yield()
     }
 
@@ -318,6 +336,7 @@ public actor HostScans {
         guard let kept = try await store.keep(record(Date()), of: site, freshFor: life) else {
             if running[site]?.isOurs ?? false { observe(.leaseLost) }
             entries[site]?.yielded(at: now(), bounds.entry)
+            unread.insert(site)
             return
         }
         observe(.scanned(isComplete: facts.isComplete))
