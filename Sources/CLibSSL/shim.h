@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
+#include <openssl/ocsp.h>
 
 // Contexts.
 static inline int zegel_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version) {
@@ -24,6 +25,9 @@ static inline uint64_t zegel_SSL_CTX_harden(SSL_CTX *ctx, int server) {
     uint64_t options = SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET;
     if (server) options |= SSL_OP_CIPHER_SERVER_PREFERENCE;
     return SSL_CTX_set_options(ctx, options);
+}
+static inline void zegel_SSL_CTX_allow_renegotiation(SSL_CTX *ctx) {
+    SSL_CTX_clear_options(ctx, SSL_OP_NO_RENEGOTIATION);
 }
 static inline int zegel_SSL_CTX_add1_chain_cert(SSL_CTX *ctx, X509 *certificate) {
     return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
@@ -56,6 +60,34 @@ static inline X509 *zegel_sk_X509_value(const STACK_OF(X509) *stack, int index) 
     return sk_X509_value(stack, index);
 }
 static inline void zegel_BIO_never_ends(BIO *bio) { BIO_set_mem_eof_return(bio, -1); }
+
+// OCSP staples.
+static inline int zegel_SSL_CTX_ask_for_staple(SSL_CTX *ctx) {
+    return (int)SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp);
+}
+static inline long zegel_SSL_get_staple(SSL *ssl, const unsigned char **response) {
+    return SSL_get_tlsext_status_ocsp_resp(ssl, response);
+}
+// Whether a single response names a certificate of an issuer, by the response's own digest.
+static inline int zegel_OCSP_is_about(const OCSP_SINGLERESP *single, const X509 *leaf, const X509 *issuer) {
+    OCSP_CERTID *id = (OCSP_CERTID *)OCSP_SINGLERESP_get0_id(single);
+    ASN1_OBJECT *name = NULL;
+    if (id == NULL || !OCSP_id_get0_info(NULL, &name, NULL, NULL, id)) return 0;
+    const EVP_MD *digest = EVP_get_digestbyobj(name);
+    OCSP_CERTID *own = digest == NULL ? NULL : OCSP_cert_to_id(digest, leaf, issuer);
+    int same = own != NULL && OCSP_id_cmp(own, id) == 0;
+    OCSP_CERTID_free(own);
+    return same;
+}
+// RFC 7633: whether a certificate demands a staple (feature 5, status_request).
+static inline int zegel_X509_must_staple(const X509 *certificate) {
+    TLS_FEATURE *features = X509_get_ext_d2i(certificate, NID_tlsfeature, NULL, NULL);
+    int found = 0;
+    for (int index = 0; index < sk_ASN1_INTEGER_num(features); index++)
+        if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features, index)) == 5) found = 1;
+    sk_ASN1_INTEGER_pop_free(features, ASN1_INTEGER_free);
+    return found;
+}
 
 // Errors.
 static inline int zegel_ERR_reason(unsigned long code) { return ERR_GET_REASON(code); }

@@ -52,6 +52,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
 
     /// The certificate is not valid yet.
     public static let certificateNotYetValid = ReasonCode("certificate-not-yet-valid")
+    /// The certificate has been revoked by its issuer.
+    public static let certificateRevoked = ReasonCode("certificate-revoked")
     /// The server speaks only a version below the floor.
     public static let tlsVersionTooLow = ReasonCode("tls-version-too-low")
     /// The key exchange is not ephemeral.
@@ -60,6 +62,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let noCommonCipher = ReasonCode("no-common-cipher")
     /// The name of the host came from unsigned DNS.
     public static let nameUnproven = ReasonCode("name-unproven")
+    /// The address of the host is outside the European Economic Area, as configured.
+    public static let outsideEEA = ReasonCode("outside-eea")
     /// The recipient's domain has no valid NTA 7516 record.
     public static let ntaNotCapable = ReasonCode("nta-not-capable")
     /// The server also accepts what the guidelines call insufficient.

@@ -96,6 +96,16 @@ extension ReasonCode {
             "The certificate of the recipient's mail server is not valid yet."
         ),
         (
+            .certificateRevoked,
+            "Het certificaat van de mailserver van de ontvanger is door de uitgever ingetrokken.",
+            "The certificate of the recipient's mail server has been revoked by its issuer."
+        ),
+        (
+            .outsideEEA,
+            "De mailserver van de ontvanger staat buiten de Europese Economische Ruimte; daarheen mag dit bericht niet.",
+            "The recipient's mail server is outside the European Economic Area; this message may not go there."
+        ),
+        (
             .tlsVersionTooLow,
             "De mailserver van de ontvanger gebruikt een verouderde versie van TLS.",
             "The recipient's mail server uses an outdated version of TLS."

@@ -85,10 +85,11 @@ public struct Ruleset: Sendable, Hashable, Codable {
         name: "secure", version: 1, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
         authentication: .pkixName, acceptsUnprovenName: true)
 
-    /// As `secure`, with the host proven by DANE and every name by DNSSEC (NTA 7516), at the hosts that the domain names for NTA 7516
+    /// As `secure`, with the host proven by DANE and every name by DNSSEC (NTA 7516), at no address that is configured as outside the
+    /// EEA, at the hosts that the domain names for NTA 7516
     /// where it names any.
     public static let nta7516 = Ruleset(
-        name: "nta7516", version: 2, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
+        name: "nta7516", version: 3, requiresTLS: true, minimumVersion: .tls12, requiresForwardSecrecy: true,
         authentication: .dane, acceptsUnprovenName: false, nta: .preferred)
 
     /// Whether whatever satisfies this ruleset satisfies `other` too, and what does not goes nowhere that `other` would not let

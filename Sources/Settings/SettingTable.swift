@@ -146,6 +146,22 @@ public enum Keys {
         "policy.port", .int(1...65_535), "443",
         "Port of hosts of MTA-STS policies; another one only in a lab.")
 
+    // MARK: nta
+    static let ntaHeaderName = SettingKey(
+        "nta.header_name", optional: .fieldName,
+        "Name of the header field that marks a message delivered under a ruleset with `nta`; without it none is added."
+    )
+    static let ntaHeaderValue = SettingKey(
+        "nta.header_value", optional: .fieldValue, "Value of that header field.")
+    static let ntaEEANetworks = SettingKey(
+        "nta.eea_networks",
+        .list(of: .readable("cidr", example: "192.0.2.0/24") { NetworkBlock($0) }, atMost: 10_000), "",
+        "Networks inside the European Economic Area; where any is given, every other address is outside.")
+    static let ntaOutsideNetworks = SettingKey(
+        "nta.outside_networks",
+        .list(of: .readable("cidr", example: "198.51.100.0/24") { NetworkBlock($0) }, atMost: 10_000), "",
+        "Networks outside of it, also where they are part of one of `nta.eea_networks`.")
+
     // MARK: api
     static let apiListen = SettingKey(
         "api.listen", .list(of: .hostPort), "127.0.0.1:8443", "Where the HTTPS API is served.")
@@ -210,6 +226,7 @@ public enum Keys {
         .init(scanHosts), .init(scanFreshMinimum), .init(scanFreshMaximum), .init(scanSourceAddress),
         .init(dnsForwarders), .init(dnsTrustAnchor),
         .init(policyTrustRoots), .init(policyAllowedNetworks), .init(policyPort),
+        .init(ntaHeaderName), .init(ntaHeaderValue), .init(ntaEEANetworks), .init(ntaOutsideNetworks),
         .init(apiListen), .init(apiCertificate), .init(apiKey), .init(apiMaxConnections),
         .init(apiRatePerSecond), .init(apiStatementTimeout), .init(apiJudge),
         .init(metricsListen),

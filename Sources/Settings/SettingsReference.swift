@@ -6,7 +6,7 @@ public enum SettingsReference {
         ("node", "Every node"), ("control", "Control database"), ("shard", "Ledger shards"), ("edge", "Edge"),
         ("worker", "Worker"), ("delivery", "Delivery"), ("rulesets", "Rulesets"),
         ("scan", "Scans of recipient hosts"), ("dns", "DNS"),
-        ("policy", "MTA-STS policies"), ("api", "API"),
+        ("policy", "MTA-STS policies"), ("nta", "NTA 7516"), ("api", "API"),
         ("metrics", "Metrics and readiness"), ("keyring", "Key service"), ("keys", "Keys"),
         ("client", "Operator's commands"), ("log", "Log"),
     ]

@@ -44,8 +44,8 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     case missingIntermediate = "missing-intermediate"
     /// A signature in the chain does not hold.
     case badSignature = "bad-signature"
-    /// Revoked by its issuer.
-    case revoked
+    /// Revoked by its issuer, as an OCSP response in the handshake says.
+    case revoked = "certificate-revoked"
     /// Past its last day.
     case expired
     /// Before its first day.
@@ -56,6 +56,8 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     case wrongPurpose = "wrong-purpose"
     /// Another fault of the chain.
     case chainInvalid = "chain-invalid"
+    /// The certificate demands an OCSP response (RFC 7633), and there is none that holds. No verdict rests on it.
+    case stapleMissing = "staple-missing"
 
     // The name.
 
@@ -112,6 +114,10 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     case compression
     /// No secure renegotiation (RFC 5746).
     case renegotiationInsecure = "renegotiation-insecure"
+    /// A client may start another handshake before TLS 1.3.
+    case clientRenegotiation = "client-renegotiation"
+    /// Data before the end of the handshake (RFC 8446 §2.3), which can be replayed.
+    case acceptsEarlyData = "accepts-early-data"
     /// No extended master secret (RFC 7627).
     case noExtendedMasterSecret = "no-extended-master-secret"
 
@@ -139,6 +145,11 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
     case stsLookupFailed = "sts-lookup-failed"
     /// The answer for the policy's record is wrongly signed, and no policy is held.
     case stsBogus = "sts-bogus"
+
+    // NTA 7516, of the address.
+
+    /// By the configured networks it is outside the European Economic Area.
+    case outsideEEA = "outside-eea"
 
     // NTA 7516, of the recipient domain and not of the host.
 

@@ -52,6 +52,8 @@ public struct EvidenceSummary: Sendable, Hashable, Codable {
     public var stsPolicy: String?
     /// What is wrong with that policy, or with the host by it.
     public var stsDetail: String?
+    /// What the OCSP response beside the certificate says: `good`, `revoked`, `unknown`, `stale` or `invalid`; nil: there is none.
+    public var ocspStaple: String?
     /// Why there is no TLS, what is wrong with the chain or which lookup failed, in the library's words.
     public var detail: String?
 
@@ -104,17 +106,27 @@ public struct HostFindings: Sendable, Hashable, Codable {
         var summary = EvidenceSummary(host: host)
         (summary.stsPolicy, summary.stsDetail) = (sts.policyID, sts.complaint(about: host))
         switch peer.verification {
-        case .valid: findings.insert(.chainTrusted)
+        case .valid: findings.insert(peer.stapled == .revoked ? .revoked : .chainTrusted)
         case .notPresented: findings.insert(.noCertificate)
         case .failed(let faults):
             for fault in faults { findings.insert(HostFindings.finding(of: fault.kind)) }
             summary.detail = faults.map(\.description).joined(separator: "; ")
         }
+        let isRevoked = peer.stapled == .revoked
+        if isRevoked {
+            findings.insert(.revoked)
+            summary.detail = [summary.detail, "revoked by its issuer, as the OCSP response beside it says"]
+                .compactMap(\.self).joined(separator: "; ")
+        }
+        if peer.mustStaple, peer.stapled != .good, !isRevoked { findings.insert(.stapleMissing) }
+        summary.ocspStaple = peer.stapled?.rawValue
         if case .published(let reference) = tlsa {
             summary.tlsaBaseDomain = reference.baseDomain
             switch peer.dane {
             case .matched(let record, _):
-                findings.insert(record.usage == 2 ? .daneMatchedTA : .daneMatchedEE)
+                // RFC 7671 §5.1, §5.2: what an authority says counts below a DANE-TA record, and not beside DANE-EE.
+                findings.insert(
+                    record.usage != 2 ? .daneMatchedEE : isRevoked ? .daneChainInvalid : .daneMatchedTA)
                 summary.tlsaRecord = record.presentation
             case .notMatched(let faults):
                 findings.insert(HostFindings.finding(ofDANE: faults))

@@ -172,6 +172,7 @@ public struct Verdict: Sendable, Hashable, Codable {
     ) -> [ReasonCode] {
         var reasons: [ReasonCode] = []
         if ruleset.nta == .required, !findings.contains(.ntaCapable) { reasons.append(.ntaNotCapable) }
+        if ruleset.nta != nil, findings.contains(.outsideEEA) { reasons.append(.outsideEEA) }
         if let floor = ruleset.minimumVersion, version < floor.rank { reasons.append(.tlsVersionTooLow) }
         if ruleset.requiresForwardSecrecy, !findings.contains(.forwardSecrecy) {
             reasons.append(.noForwardSecrecy)
@@ -231,6 +232,7 @@ extension Finding {
         case .daneNameMismatch: .certificateHostMismatch
         case .expired, .daneExpired: .certificateExpired
         case .notYetValid: .certificateNotYetValid
+        case .revoked: .certificateRevoked
         case .selfSigned, .untrustedRoot, .missingIntermediate, .noCertificate: .certificateNotTrusted
         default: .validationFailure
         }

@@ -32,6 +32,9 @@ final class Certificate {
         }
     }
 
+    /// Whether it demands that an OCSP response comes with it (RFC 7633).
+    var mustStaple: Bool { zegel_X509_must_staple(pointer) == 1 }
+
     /// Whether the subject alternative names carry `name`; never the common name, no partial wildcards.
     func matches(name: String) -> Bool { Certificate.matches(pointer, name: name) }
 

@@ -10,6 +10,10 @@ public struct ChainJudgement: Sendable, Equatable {
     public let nameMatched: Bool?
     /// What holding the chain against TLSA records found; nil: there were none.
     public let dane: DANEOutcome?
+    /// What the OCSP response that came with it says; nil: there was none.
+    public let stapled: StapledStatus?
+    /// Whether the leaf demands a staple (RFC 7633).
+    public let mustStaple: Bool
 
     /// Judges a chain as `TLSVerification.record` does in a handshake.
     ///
@@ -19,17 +23,19 @@ public struct ChainJudgement: Sendable, Equatable {
     ///   - time: the moment of the handshake, in seconds since 1970.
     ///   - name: the name to look for in the leaf.
     ///   - dane: the TLSA records that the server was held against.
+    ///   - staple: DER of the OCSP response that came with the chain; nil: none.
     /// - Throws: `TLSError` where a certificate is none.
-    public init(chain: [[UInt8]], anchors: [[UInt8]], at time: Int, name: String?, dane: DANEReference?)
-        throws(TLSError)
-    {
+    public init(
+        chain: [[UInt8]], anchors: [[UInt8]], at time: Int, name: String?, dane: DANEReference?,
+        staple: [UInt8]? = nil
+    ) throws(TLSError) {
         let context = try TLSContext.client(trust: .der(anchors))
         let connection = try TLSConnection(
             context: context, serverName: nil, verification: .record(name: name, dane: dane))
         var certificates: [Certificate] = []
         for der in chain { certificates.append(try Certificate(der: der)) }
         guard let leaf = certificates.first else {
-            (verification, nameMatched) = (.notPresented, nil)
+            (verification, nameMatched, stapled, mustStaple) = (.notPresented, nil, nil, false)
             self.dane = connection.usableRecords.map { $0 == 0 ? .noUsableRecords : .notMatched([]) }
             return
         }
@@ -39,6 +45,8 @@ public struct ChainJudgement: Sendable, Equatable {
         verification =
             CheckedChain(leaf.pointer, stack, trustedBy: connection.ssl, at: time).verification
         nameMatched = name.map(leaf.matches(name:))
+        stapled = staple.map { StapledStatus($0, chain: chain, anchor: anchors.first, at: time) }
+        mustStaple = leaf.mustStaple
         self.dane = withExtendedLifetime(certificates) {
             connection.usableRecords.map { usable in
                 usable == 0 ? .noUsableRecords : connection.judgeByDANE(leaf.pointer, stack, at: time)

@@ -30,6 +30,12 @@ public struct PeerEvidence: Sendable, Equatable {
     /// What holding the server against TLSA records found; nil: there were none to hold it against. Independent of
     /// `verification`, which is about trusted roots.
     public var dane: DANEOutcome?
+    /// The OCSP response that came with the certificate, DER, of at most `StapledStatus.largest` octets; nil: none.
+    public var staple: [UInt8]?
+    /// What that response says; nil: there is none. Independent of `verification`.
+    public var stapled: StapledStatus?
+    /// Whether the leaf demands a staple (RFC 7633).
+    public var mustStaple = false
 
     /// Whether the presented leaf carries `name` (a host name or an IP address), by the same rules as `nameMatched`.
     public func leafMatches(name: String) -> Bool {
@@ -43,7 +49,7 @@ extension PeerEvidence {
     public init(
         version: TLSVersion, cipherSuite: String, isForwardSecret: Bool, cipherBits: Int,
         keyExchangeGroup: String?, signatureAlgorithm: String?, serverName: String?, chain: [[UInt8]],
-        checked: ChainJudgement
+        staple: [UInt8]?, checked: ChainJudgement
     ) {
         self.init(
             version: version, cipherSuite: cipherSuite, isForwardSecret: isForwardSecret,
@@ -51,7 +57,7 @@ extension PeerEvidence {
             keyExchangeGroup: keyExchangeGroup, signatureAlgorithm: signatureAlgorithm,
             serverName: serverName, alpn: nil,
             chain: chain, verification: checked.verification, anchor: nil, nameMatched: checked.nameMatched,
-            dane: checked.dane)
+            dane: checked.dane, staple: staple, stapled: checked.stapled, mustStaple: checked.mustStaple)
     }
 }
 

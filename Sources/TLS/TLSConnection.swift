@@ -166,6 +166,8 @@ final class TLSConnection {
         var matched: Bool?
         if let leaf, let name { matched = Certificate.matches(leaf, name: name) }
         let checked = checkedChain(leaf)
+        let presented = presentedChain(leaf)
+        let staple = staple()
         return PeerEvidence(
             version: TLSVersion(wireNumber: SSL_version(ssl)) ?? .tls10,
             cipherSuite: text(SSL_CIPHER_standard_name(cipher)) ?? text(SSL_CIPHER_get_name(cipher)) ?? "",
@@ -175,13 +177,26 @@ final class TLSConnection {
             signatureAlgorithm: signature(),
             serverName: text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)),
             alpn: applicationProtocol(),
-            chain: presentedChain(leaf),
+            chain: presented,
             verification: checked.verification,
             anchor: checked.anchor,
             nameMatched: matched,
             dane: usableRecords.map {
                 $0 == 0 ? .noUsableRecords : TLSConnection.outcomeOfDANE(ssl, faults: faults)
-            })
+            },
+            staple: staple,
+            stapled: staple.map {
+                StapledStatus($0, chain: presented, anchor: checked.anchor, at: Int(time(nil)))
+            },
+            mustStaple: leaf.map { zegel_X509_must_staple($0) == 1 } ?? false)
+    }
+
+    /// The OCSP response that came with the certificate, where it is of a size to be read.
+    private func staple() -> [UInt8]? {
+        var octets: UnsafePointer<UInt8>?
+        let length = zegel_SSL_get_staple(ssl, &octets)
+        guard let octets, (1...StapledStatus.largest).contains(length) else { return nil }
+        return Array(UnsafeBufferPointer(start: octets, count: length))
     }
 
     private func checkedChain(_ leaf: OpaquePointer?) -> CheckedChain {

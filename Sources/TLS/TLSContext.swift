@@ -113,12 +113,17 @@ public final class TLSContext: Sendable {
     /// - ciphers: suites to offer for TLS 1.2 and older; `.encrypted` leaves the judgement to who reads the evidence.
     /// - certificateChainPEM, privateKeyPEM: the client's own certificate; the key bytes are overwritten after loading.
     /// - maximumVersion: newer protocols are not offered.
+    /// - asksForStaple: whether the server is asked for an OCSP response (RFC 6066 §8), which is then in the evidence.
+    /// - renegotiates: whether `TLSRenegotiationRequest` is obeyed, and so the server's own wish for another handshake.
     public static func client(
         trust: TrustRoots, minimumVersion: TLSVersion = .tls12, alpn: [String] = [],
         ciphers: CipherPolicy = .encrypted, certificateChainPEM: [UInt8]? = nil,
-        privateKeyPEM: consuming [UInt8]? = nil, maximumVersion: TLSVersion = .tls13
+        privateKeyPEM: consuming [UInt8]? = nil, maximumVersion: TLSVersion = .tls13,
+        asksForStaple: Bool = false, renegotiates: Bool = false
     ) throws(TLSError) -> TLSContext {
         let context = try TLSContext(role: .client, alpn: alpn)
+        if renegotiates { zegel_SSL_CTX_allow_renegotiation(context.pointer) }
+        if asksForStaple, zegel_SSL_CTX_ask_for_staple(context.pointer) != 1 { throw .takingQueue(.internal) }
         try context.allow(minimumVersion, maximumVersion, ciphers)
         switch trust {
         case .none: break

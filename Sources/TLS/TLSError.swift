@@ -38,6 +38,8 @@ public struct TLSError: Error, Sendable, Equatable, CustomStringConvertible {
         public static let badRecord = Code("bad record")
         /// More was written before the handshake ended than is kept.
         public static let bufferLimit = Code("too much written before the handshake ended")
+        /// The peer asks for new keys or a new handshake again and again.
+        public static let requestsWithoutEnd = Code("requests for new keys or handshakes without end")
         /// OpenSSL could not do what it always can, such as allocate.
         public static let `internal` = Code("internal")
     }

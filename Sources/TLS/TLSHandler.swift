@@ -24,6 +24,9 @@ public final class TLSHandler: ChannelDuplexHandler {
     public static let handshakeBufferLimit = 1 << 20
     /// Largest plaintext of one record (RFC 8446 §5.1).
     private static let recordSize = 1 << 14
+    /// Most ciphertext that OpenSSL may send by itself while no plaintext arrives, in bytes: a peer that asks again and again for new keys
+    /// (RFC 8446 §4.6.3) or a new handshake (RFC 5246 §7.4.1.1), and reads no answer, would else fill the memory.
+    static let unaskedLimit = 1 << 14
     /// Most plaintext encrypted or handed on in one piece, in bytes.
     private static let pieceSize = 1 << 16
 
@@ -57,6 +60,10 @@ public final class TLSHandler: ChannelDuplexHandler {
     private var flushIsOwed = false
     /// Somebody above asked for bytes and got none yet.
     private var readIsOwed = false
+    /// Ciphertext that OpenSSL sent by itself since the last plaintext arrived: answers to requests for new keys or a new handshake.
+    private var unasked = 0
+    /// Another handshake was asked for and is under way.
+    private var isRenegotiating = false
 
     /// The server's side.
     /// - server: certificate, versions, suites.
@@ -219,7 +226,7 @@ public final class TLSHandler: ChannelDuplexHandler {
                 }
             case .incomplete:
                 deliver(context, piece)
-                return send(context)
+                return settle(context, connection)
             case .closed:
                 deliver(context, piece)
                 return peerClosed(context, connection)
@@ -234,6 +241,7 @@ public final class TLSHandler: ChannelDuplexHandler {
         // After our own close_notify nobody above listens.
         guard case .active = state, plaintext.readableBytes > 0 else { return }
         readIsOwed = false
+        unasked = 0
         context.fireChannelRead(wrapInboundOut(plaintext))
     }
 
@@ -345,6 +353,46 @@ public final class TLSHandler: ChannelDuplexHandler {
     /// Sends what OpenSSL itself has to say: handshake, alerts, key updates.
     private func send(_ context: ChannelHandlerContext) {
         guard let ciphertext = connection?.takeCiphertext(context.channel.allocator) else { return }
+        context.writeAndFlush(wrapOutboundOut(ciphertext), promise: nil)
+    }
+
+    // MARK: Another handshake
+
+    /// Obeys `TLSRenegotiationRequest`; other events go on.
+    public func triggerUserOutboundEvent(
+        context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
+    ) {
+        guard event is TLSRenegotiationRequest, case .active = state, let connection else {
+            return context.triggerUserOutboundEvent(event, promise: promise)
+        }
+        isRenegotiating = true
+        if case .failed(let error) = connection.renegotiate() {
+            promise?.fail(error)
+            return fail(context, error)
+        }
+        send(context)
+        promise?.succeed(())
+    }
+
+    /// How much early data the server's last ticket allows, in bytes; 0: none.
+    public var maximumEarlyData: Int { connection?.maximumEarlyData ?? 0 }
+
+    /// What arrived is taken in: answers go out, and a handshake that was asked for may be complete.
+    private func settle(_ context: ChannelHandlerContext, _ connection: TLSConnection) {
+        guard isRenegotiating else { return answer(context) }
+        send(context)
+        guard connection.isSettled else { return }
+        isRenegotiating = false
+        context.fireUserInboundEventTriggered(TLSRenegotiated())
+    }
+
+    /// Sends OpenSSL's answers to what arrived, as long as they have an end.
+    private func answer(_ context: ChannelHandlerContext) {
+        guard let ciphertext = connection?.takeCiphertext(context.channel.allocator) else { return }
+        unasked += ciphertext.readableBytes
+        guard unasked <= TLSHandler.unaskedLimit else {
+            return fail(context, TLSError(.requestsWithoutEnd, "\(unasked) bytes of answers"))
+        }
         context.writeAndFlush(wrapOutboundOut(ciphertext), promise: nil)
     }
 

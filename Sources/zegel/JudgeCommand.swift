@@ -98,7 +98,7 @@ struct JudgeCommand: AsyncParsableCommand {
             throw ClusterError(.configuration, "delivery.trust_roots: \(path) cannot be read")
         }
         return try DomainJudge(
-            delivery, DNSSettings(settings), PolicySettings(settings),
+            delivery, DNSSettings(settings), PolicySettings(settings), NTASettings(settings),
             group: MultiThreadedEventLoopGroup.singleton, probes: scans,
             from: try ScanSettings(settings).sourceAddress)
     }

@@ -34,6 +34,7 @@ import Testing
         ])
         let judge = try DomainJudge(
             DeliverySettings(settings), DNSSettings(settings), PolicySettings(settings),
+            NTASettings(settings),
             group: MultiThreadedEventLoopGroup.singleton)
         let key = try await fixture.apiKey(tenant: "demo", scopes: ["judge"])
         let other = try await fixture.apiKey(tenant: "demo", scopes: ["events:read"])
@@ -88,6 +89,7 @@ import Testing
         let apiPool = fixture.pool("zegel_api")
         let judge = try DomainJudge(
             DeliverySettings(settings), DNSSettings(settings), PolicySettings(settings),
+            NTASettings(settings),
             group: MultiThreadedEventLoopGroup.singleton, probes: true,
             scans: KeptScans(cache: HostScanCache(pool: apiPool)))
         let key = try await fixture.apiKey(tenant: "demo", scopes: ["judge"])

@@ -54,11 +54,14 @@ public final class StartTLSFront: Sendable {
     public var connections: Int { counts.state.withLock { $0.all } }
     /// The most that were open at once.
     public var mostAtOnce: Int { counts.state.withLock { $0.most } }
+    /// Octets that clients sent behind STARTTLS.
+    public var octetsOfClients: Int { counts.state.withLock { $0.octets } }
     /// Stops listening.
     public func stop() async throws { try await listener.close() }
 
     final class Counts: Sendable {
-        let state = Mutex((all: 0, open: 0, most: 0))
+        let state = Mutex((all: 0, open: 0, most: 0, octets: 0))
+        func heard(_ octets: Int) { state.withLock { $0.octets += octets } }
         func opened() {
             state.withLock {
                 $0.all += 1
@@ -147,6 +150,7 @@ public final class StartTLSFront: Sendable {
         }
 
         private func beyond(_ context: ChannelHandlerContext, _ bytes: ByteBuffer) {
+            counts.heard(bytes.readableBytes)
             switch backend {
             case .port: further?.writeAndFlush(bytes, promise: nil)
             case .octets(let octets):

@@ -50,6 +50,8 @@ public struct TestAuthority: Sendable {
         case client
         /// Neither: signing of code.
         case codeSigning
+        /// Signing of OCSP responses for its issuer (RFC 6960 §4.2.2.2).
+        case ocspSigning
     }
 
     /// The authority's own certificate.
@@ -89,6 +91,11 @@ public struct TestAuthority: Sendable {
             presentedIssuers: [identity.certificate] + identity.issuers)
     }
 
+    /// The authority's key, PKCS #8, for programs that sign in its name.
+    public var privateKeyPEM: [UInt8] {
+        get throws { Array(try key.serializeAsPEM().pemString.utf8) + [0x0A] }
+    }
+
     /// The authority's certificate, for `TLSContext.TrustRoots.pem`.
     public var rootPEM: [UInt8] { pem([certificate]) }
 
@@ -112,10 +119,12 @@ public struct TestAuthority: Sendable {
     /// - presentsIssuers: false leaves the intermediates away, as misconfigured servers do.
     /// - presentsRoot: true adds the root, as some servers do.
     /// - signature: how it is signed; default what goes with the authority's key, with SHA-256.
+    /// - mustStaple: true demands an OCSP response (RFC 7633).
     public func issue(
         _ names: [String], commonName: String? = nil, from: Date = .now - 3_600, to: Date = .now + 86_400,
         usage: Usage = .server, key: Certificate.PrivateKey? = nil, presentsIssuers: Bool = true,
-        presentsRoot root: TestAuthority? = nil, signature: Certificate.SignatureAlgorithm? = nil
+        presentsRoot root: TestAuthority? = nil, signature: Certificate.SignatureAlgorithm? = nil,
+        mustStaple: Bool = false
     ) throws -> TestIdentity {
         let leafKey = key ?? Certificate.PrivateKey(P256.Signing.PrivateKey())
         let leaf = try Certificate(
@@ -123,7 +132,8 @@ public struct TestAuthority: Sendable {
             notValidAfter: to, issuer: certificate.subject,
             subject: try distinguishedName(commonName ?? names.first ?? "nobody"),
             signatureAlgorithm: signature ?? self.key.ordinarySignature,
-            extensions: try leafExtensions(names, usage), issuerPrivateKey: self.key)
+            extensions: try leafExtensions(names, usage, mustStaple: mustStaple),
+            issuerPrivateKey: self.key)
         let issuers = (presentsIssuers ? presentedIssuers : []) + (root.map { [$0.certificate] } ?? [])
         return TestIdentity(certificate: leaf, issuers: issuers, key: leafKey)
     }
@@ -173,20 +183,29 @@ private func authorityExtensions(
     }
 }
 
-private func leafExtensions(_ names: [String], _ usage: TestAuthority.Usage) throws -> Certificate.Extensions
-{
+private func leafExtensions(
+    _ names: [String], _ usage: TestAuthority.Usage, mustStaple: Bool = false
+) throws -> Certificate.Extensions {
     let purpose: ExtendedKeyUsage.Usage =
         switch usage {
         case .server: .serverAuth
         case .client: .clientAuth
         case .codeSigning: .codeSigning
+        case .ocspSigning: .ocspSigning
         }
-    return try Certificate.Extensions {
+    var extensions = try Certificate.Extensions {
         Critical(BasicConstraints.notCertificateAuthority)
         Critical(KeyUsage(digitalSignature: true, keyEncipherment: true))
         try ExtendedKeyUsage([purpose])
         if !names.isEmpty { SubjectAlternativeNames(names.map(alternativeName)) }
     }
+    if mustStaple {
+        // TLS feature 5, status_request.
+        try extensions.append(
+            Certificate.Extension(
+                oid: [1, 3, 6, 1, 5, 5, 7, 1, 24], critical: false, value: [0x30, 3, 2, 1, 5]))
+    }
+    return extensions
 }
 
 private func alternativeName(_ name: String) -> GeneralName {

@@ -102,7 +102,9 @@ import Testing
             "self-signed, expired and wrongly named: the gravest names the reason",
             good([.chainTrusted, .nameMatches], [.selfSigned, .expired, .nameMismatch]), unproven,
             "refuse certificate-not-trusted", noDANE),
-        Row("revoked", good([.chainTrusted], [.revoked]), unproven, "refuse validation-failure", noDANE),
+        Row(
+            "revoked, as its OCSP response says", good([.chainTrusted], [.revoked]), unproven,
+            "refuse certificate-revoked", noDANE),
         Row(
             "weak certificate", good([.chainTrusted], [.weakCertificate]), unproven,
             "refuse validation-failure",
@@ -129,6 +131,21 @@ import Testing
         Row(
             "RFC 7671 §5.2: DANE-TA matches a private authority",
             published([.chainTrusted], [.daneMatchedTA, .untrustedRoot]), byDANE, byDANE, byDANE),
+        Row(
+            "RFC 7671 §5.1: DANE-EE matches a certificate that its issuer has revoked",
+            published([.chainTrusted], [.daneMatchedEE, .revoked]), byDANE, byDANE, byDANE),
+        Row(
+            "DANE matches, and the address is outside the EEA",
+            published([], [.daneMatchedEE, .outsideEEA]), byDANE, byDANE, "refuse outside-eea"),
+        Row(
+            "no DANE, and the address is outside the EEA", good([], [.outsideEEA]), proven, proven,
+            "refuse outside-eea"),
+        Row(
+            "no record matches, and the address is outside the EEA: who it is counts first",
+            published([], [.daneMismatch, .outsideEEA]), mismatch, mismatch, mismatch),
+        Row(
+            "RFC 7633: the certificate demands an OCSP response, and none came: reported only",
+            good([], [.stapleMissing]), proven, proven, noDANE),
         Row(
             "DANE matches, over TLS 1.1", published([.tls13], [.tls11, .daneMatchedEE]), byDANE,
             "refuse tls-version-too-low", "refuse tls-version-too-low"),

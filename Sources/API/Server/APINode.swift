@@ -47,7 +47,8 @@ public enum APINode {
             api.judges
             ? try DomainJudge(
                 DeliverySettings(context.settings), DNSSettings(context.settings),
-                PolicySettings(context.settings), group: MultiThreadedEventLoopGroup.singleton,
+                PolicySettings(context.settings), NTASettings(context.settings),
+                group: MultiThreadedEventLoopGroup.singleton,
                 probes: scan.hosts != .off, from: scan.sourceAddress,
                 scans: KeptScans(cache: HostScanCache(pool: control))) : nil
         let rulesets = try RulesetBook(RulesetSettings(context.settings)).all

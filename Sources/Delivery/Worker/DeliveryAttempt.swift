@@ -73,6 +73,7 @@ struct DeliveryAttempt {
     let rulesets: RulesetBook
     let dots: DotRegistrar
     let lease: LeaseKeeper
+    let mark: NTAMark?
 
     private var open: [DeliveryFacts.Recipient]
     private var result = AttemptResult()
@@ -86,7 +87,7 @@ struct DeliveryAttempt {
 
     init(
         _ delivery: PreparedDelivery, _ content: OpenedContent, router: Router, opener: SessionOpener,
-        rulesets: RulesetBook, dots: DotRegistrar, lease: LeaseKeeper
+        rulesets: RulesetBook, dots: DotRegistrar, lease: LeaseKeeper, mark: NTAMark?
     ) {
         self.delivery = delivery
         self.content = content
@@ -95,6 +96,7 @@ struct DeliveryAttempt {
         self.rulesets = rulesets
         self.dots = dots
         self.lease = lease
+        self.mark = mark
         open = delivery.facts.recipients
     }
 
@@ -254,7 +256,8 @@ struct DeliveryAttempt {
                     worker: delivery.worker)
             self.gate = gate
             let sent = await live.session.send(
-                transaction(live.session.extensions), mayEndContent: { await gate.mayEnd() })
+                transaction(live.session.extensions, under: live.site.verdict.ruleset),
+                mayEndContent: { await gate.mayEnd() })
             if let problem = sent.problem {
                 obstacles.append(.capability(problem, live.site))
                 return
@@ -299,8 +302,13 @@ struct DeliveryAttempt {
 
     // MARK: The transaction
 
-    private func transaction(_ extensions: EHLOExtensions) -> OutboundTransaction {
+    private func transaction(_ extensions: EHLOExtensions, under ruleset: String) -> OutboundTransaction {
         let envelope = delivery.envelope
+        var prefix = envelope.receivedLine
+        // The ruleset of this way: mail that goes to a gateway under another one is not marked.
+        if let mark, rulesets.ruleset(named: ruleset)?.nta != nil {
+            prefix += mark.line(infrontOf: content.head)
+        }
         let sender = envelope.reversePath.address
         let recipients = open.map { recipient in
             ClientRecipient(
@@ -320,11 +328,11 @@ struct DeliveryAttempt {
         return OutboundTransaction(
             envelope: ClientTransaction(
                 reversePath: reversePath, recipients: recipients,
-                size: Int(delivery.claim.size) + envelope.receivedLine.count, isEightBit: isEightBit,
+                size: Int(delivery.claim.size) + prefix.count, isEightBit: isEightBit,
                 needsSMTPUTF8: needsSMTPUTF8 || isInternational, requiresTLS: envelope.requireTLS,
                 envelopeID: envelope.envelopeID.map { XText.encode($0.utf8) },
                 returnContent: envelope.returnContent?.parameterValue),
-            content: OutboundContent(prefix: envelope.receivedLine, body: body))
+            content: OutboundContent(prefix: prefix, body: body))
     }
 
     private var body: OutboundContent.Body {

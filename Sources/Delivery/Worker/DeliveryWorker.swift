@@ -26,6 +26,8 @@ public struct DeliveryWorkerSettings: Sendable {
     public var worker: WorkerSettings
     /// How mail leaves.
     public var delivery: DeliverySettings
+    /// How NTA 7516 is applied.
+    public var nta: NTASettings
     /// The rulesets that messages may have been taken in under.
     public var rulesets: RulesetBook
     /// How names are looked up.
@@ -48,6 +50,7 @@ public struct DeliveryWorkerSettings: Sendable {
         database = try DatabaseSettings(settings, for: "zegel-worker")
         worker = WorkerSettings(settings)
         delivery = DeliverySettings(settings)
+        nta = try NTASettings(settings)
         rulesets = try RulesetBook(RulesetSettings(settings))
         dns = DNSSettings(settings)
         policy = PolicySettings(settings)
@@ -117,7 +120,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                     listening: PostgresConfiguration(
                         shard.dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
                     name: settings.node.name, region: settings.node.region, worker: settings.worker,
-                    delivery: settings.delivery, rulesets: settings.rulesets, group: group, tls: tls,
+                    delivery: settings.delivery, nta: settings.nta, rulesets: settings.rulesets, group: group,
+                    tls: tls,
                     router: Router(
                         resolver: resolver, staticRoutes: settings.delivery.routes,
                         port: settings.delivery.port, policies: policies,

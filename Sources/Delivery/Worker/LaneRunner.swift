@@ -21,6 +21,7 @@ struct LaneRunner: Sendable {
     let scribe: Scribe
     let router: Router
     let opener: SessionOpener
+    let mark: NTAMark?
     let rulesets: RulesetBook
     let control: ControlWatch
     let schedule: RetrySchedule
@@ -67,7 +68,8 @@ struct LaneRunner: Sendable {
             return
         }
         var attempt = DeliveryAttempt(
-            delivery, content, router: router, opener: opener, rulesets: rulesets, dots: dots, lease: lease)
+            delivery, content, router: router, opener: opener, rulesets: rulesets, dots: dots, lease: lease,
+            mark: mark)
         switch await attempt.run(&session) {
         case .concluded(let result, let isUnreachable):
             settle(delivery, result, content.head)

@@ -22,6 +22,7 @@ struct ShardAssembly: Sendable {
     var region: String
     var worker: WorkerSettings
     var delivery: DeliverySettings
+    var nta: NTASettings
     var rulesets: RulesetBook
     var group: any EventLoopGroup
     var tls: TLSContext
@@ -68,8 +69,9 @@ extension ShardWorker {
             opener: SessionOpener(
                 examiner: HostExaminer(
                     group: parts.group, tls: parts.tls, heloName: parts.delivery.hostName,
-                    sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port, timeouts: timeouts
-                ), scans: parts.scans),
+                    sourceAddress: parts.delivery.sourceAddress, port: parts.delivery.port,
+                    eea: EEANetworks(parts.nta), timeouts: timeouts), scans: parts.scans),
+            mark: parts.nta.header.map(NTAMark.init),
             rulesets: parts.rulesets, control: parts.control,
             schedule: RetrySchedule(
                 waits: parts.delivery.retry, expire: parts.delivery.expire,

@@ -38,6 +38,8 @@ public struct Judgement: Sendable, Hashable, Codable {
         public let chain: [String]
         /// The trusted root that they led to.
         public let anchor: String?
+        /// The OCSP response that came with them, DER.
+        public let staple: Data?
     }
 
     /// `Judgement.format`.
@@ -58,6 +60,8 @@ public struct Judgement: Sendable, Hashable, Codable {
     public let host: String
     /// Its address, in text.
     public let address: String
+    /// By which configured network the address is outside the European Economic Area; nil: none says so.
+    public let exclusion: String?
     /// What the handshake showed; nil: there was no TLS.
     public let connection: Connection?
     /// Why there was none.

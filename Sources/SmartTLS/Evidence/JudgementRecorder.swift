@@ -1,6 +1,7 @@
 // From a judged connection to its record.
 
 import DNS
+import Foundation
 import Policy
 import TLS
 
@@ -16,12 +17,14 @@ extension Judgement {
     ///   - host: the host of it.
     ///   - address: the address of the host.
     ///   - port: `delivery.port`.
+    ///   - exclusion: by which configured network the address is outside the European Economic Area.
     ///   - peer: what the handshake showed; nil: there was no TLS.
     ///   - absence: why there was none.
     ///   - scan: the scan that is among the findings.
     public init(
         at time: Int64, route: Route, host: RouteHost, address: RouteAddress, port: Int,
-        peer: PeerEvidence?, absence: TLSAbsence?, scan: RecordedScan? = nil, ruleset: Ruleset,
+        exclusion: String?, peer: PeerEvidence?, absence: TLSAbsence?, scan: RecordedScan? = nil,
+        ruleset: Ruleset,
         findings: HostFindings, verdict: Verdict
     ) {
         self.format = Judgement.format
@@ -34,13 +37,14 @@ extension Judgement {
         self.policy = RecordedPolicy(route.sts)
         self.host = host.name
         self.address = address.address.description
+        self.exclusion = exclusion
         self.connection = peer.map { peer in
             Connection(
                 version: peer.version.description, cipherSuite: peer.cipherSuite, cipherBits: peer.cipherBits,
                 isForwardSecret: peer.isForwardSecret, keyExchangeGroup: peer.keyExchangeGroup,
                 signatureAlgorithm: peer.signatureAlgorithm, serverName: peer.serverName,
                 chain: peer.chain.prefix(Judgement.mostCertificates).map(CanonicalJSON.digest),
-                anchor: peer.anchor.map(CanonicalJSON.digest))
+                anchor: peer.anchor.map(CanonicalJSON.digest), staple: peer.staple.map { Data($0) })
         }
         self.absence = absence
         self.scan = scan

@@ -8,8 +8,8 @@ import TLS
 extension Judgement {
     /// Makes the judgement again.
     ///
-    /// What is taken on trust is what validation said of each DNS answer, that the connection and the scan were as recorded, and
-    /// what MTA-STS said of the domain.
+    /// What is taken on trust is what validation said of each DNS answer, that the connection and the scan were as recorded, what
+    /// MTA-STS said of the domain, and which networks were configured as outside the European Economic Area.
     /// - Parameter certificates: DER by digest; each was checked against its digest.
     /// - Throws: `EvidenceError`, where it cannot be made or leads elsewhere.
     public func review(certificates: [String: [UInt8]]) async throws(EvidenceError) {
@@ -17,7 +17,12 @@ extension Judgement {
             throw EvidenceError(.unreadable, "format \(format) is not known")
         }
         let (route, host, address) = try await routed()
-        let again = try scanned(address, found(host, address, certificates).adding(route.nta))
+        if let exclusion, !EEANetworks.holds(exclusion, for: self.address) {
+            throw EvidenceError(.contradicted, "\(self.address) is not in \(exclusion)")
+        }
+        let seen = try found(host, address, certificates).adding(route.nta)
+            .adding(exclusion.map { _ in .outsideEEA })
+        let again = try scanned(address, seen)
         guard again.findings == findings.findings else {
             throw EvidenceError(
                 .contradicted,
@@ -84,7 +89,8 @@ extension Judgement {
         let checked: ChainJudgement
         do {
             checked = try ChainJudgement(
-                chain: chain, anchors: anchors, at: Int(madeAt / 1000), name: name, dane: records)
+                chain: chain, anchors: anchors, at: Int(madeAt / 1000), name: name, dane: records,
+                staple: connection.staple.map { Array($0) })
         } catch {
             throw EvidenceError(.contradicted, "the certificates cannot be checked: \(error)")
         }
@@ -93,7 +99,7 @@ extension Judgement {
             isForwardSecret: connection.isForwardSecret,
             cipherBits: connection.cipherBits, keyExchangeGroup: connection.keyExchangeGroup,
             signatureAlgorithm: connection.signatureAlgorithm, serverName: connection.serverName,
-            chain: chain, checked: checked)
+            chain: chain, staple: connection.staple.map { Array($0) }, checked: checked)
         return HostFindings(
             evidence: peer, host: host.referenceName, name: host.provenance, tlsa: address.tlsa, sts: sts)
     }

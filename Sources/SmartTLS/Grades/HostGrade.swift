@@ -10,6 +10,7 @@ struct GradedParameter: Sendable, Hashable, CustomStringConvertible {
         case exchangeHash = "hash of the key exchange"
         case compression
         case renegotiation
+        case earlyData = "early data"
         case extendedMasterSecret = "extended master secret"
         case certificateKey = "certificate key"
         case certificateSignature = "certificate signature"
@@ -68,9 +69,18 @@ struct HostGrade: Sendable, Hashable {
         if let compresses = report.compresses {
             add(.compression, compresses ? "on" : "off", table.grade(compression: compresses))
         }
-        // Whether a client may renegotiate only shows on a finished connection; that it would be insecure shows here.
         if report.isRenegotiationSecure == false {
             add(.renegotiation, "insecure", table.grade(.insecure))
+        } else if let count = report.renegotiations {
+            switch count {
+            case 0: add(.renegotiation, "not for clients", table.grade(.none))
+            case ..<FinishedQuestion.mostRenegotiations:
+                add(.renegotiation, "\(count) for clients", table.grade(.clientLimited))
+            default: add(.renegotiation, "without limit for clients", table.grade(.clientUnlimited))
+            }
+        }
+        if let takes = report.takesEarlyData {
+            add(.earlyData, takes ? "on" : "off", table.grade(earlyData: takes))
         }
         if report.versions.contains(.tls12), let extended = report.hasExtendedMasterSecret {
             add(

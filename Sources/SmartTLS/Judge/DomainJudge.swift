@@ -41,7 +41,7 @@ public struct DomainJudge: Sendable {
     ///   - scans: what workers have found.
     /// - Throws: `DNSConfigurationError`, `TLSError`, or Foundation's error for a file of roots that cannot be read.
     public init(
-        _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings,
+        _ delivery: DeliverySettings, _ dns: DNSSettings, _ policies: PolicySettings, _ nta: NTASettings,
         group: any EventLoopGroup, probes: Bool = false, from source: String? = nil,
         scans: (any HostScanReading)? = nil
     ) throws {
@@ -58,6 +58,7 @@ public struct DomainJudge: Sendable {
             examiner: HostExaminer(
                 group: group, tls: try .examining(trustRoots: delivery.trustRoots),
                 heloName: delivery.hostName, sourceAddress: delivery.sourceAddress, port: delivery.port,
+                eea: EEANetworks(nta),
                 timeouts: SessionTimeouts(
                     connect: .seconds(15), greeting: .seconds(30), hello: .seconds(30),
                     handshake: .seconds(30))),

@@ -40,13 +40,13 @@ public struct HostScanReport: Sendable, Hashable, Codable {
     public let groups: [Parameter]
     /// Keys and signatures of its certificates.
     public let certificate: [Parameter]
-    /// Compression, renegotiation, the extended master secret, hashes of the key exchange.
+    /// Compression, renegotiation, early data, the extended master secret, hashes of the key exchange.
     public let others: [Parameter]
     /// Whether every question was answered; otherwise what is missing here may be accepted all the same.
     public let isComplete: Bool
     /// Why it is not complete; nil: it is, or single questions went without an answer.
     public let reason: String?
-    /// How many handshakes were begun; none was finished.
+    /// How many handshakes were begun; two at most were finished.
     public let handshakes: Int
 
     private enum CodingKeys: String, CodingKey {
@@ -73,7 +73,7 @@ public struct HostScanReport: Sendable, Hashable, Codable {
             }, uniquingKeysWith: { one, _ in one })
         groups = all(.group)
         certificate = all(.certificateKey, .certificateSignature)
-        others = all(.exchangeHash, .compression, .renegotiation, .extendedMasterSecret)
+        others = all(.exchangeHash, .compression, .renegotiation, .earlyData, .extendedMasterSecret)
         isComplete = facts.isComplete
         reason = facts.failure
         handshakes = facts.handshakes

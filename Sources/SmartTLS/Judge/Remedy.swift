@@ -44,12 +44,17 @@ public struct Remedy: Sendable, Hashable, Codable {
                 "Onderteken de zone van \(domain) met DNSSEC, en publiceer: \(domain). TXT \"v=NTA7516-1;startdate=JJJJ-MM;enddate=JJJJ-MM;provider=NAAM\".",
                 "Sign the zone of \(domain) with DNSSEC, and publish: \(domain). TXT \"v=NTA7516-1;startdate=YYYY-MM;enddate=YYYY-MM;provider=NAME\"."
             )
+        case .outsideEEA:
+            texts = (
+                "Neem mail aan op een adres binnen de Europese Economische Ruimte, en noem die host in het MX- of NTA 7516-record van \(domain).",
+                "Take mail at an address inside the European Economic Area, and name that host in the MX or NTA 7516 record of \(domain)."
+            )
         case .noForwardSecrecy:
             texts = (
                 "Bied op \(host.name) suites met ECDHE aan.",
                 "Offer suites with ECDHE on \(host.name)."
             )
-        case .certificateExpired, .certificateNotYetValid, .certificateNotTrusted:
+        case .certificateExpired, .certificateNotYetValid, .certificateNotTrusted, .certificateRevoked:
             texts = (
                 "Plaats op \(host.name) een geldig certificaat van een vertrouwde uitgever, met de tussencertificaten.",
                 "Install a valid certificate from a trusted authority on \(host.name), with its intermediates."
@@ -127,6 +132,8 @@ public struct Remedy: Sendable, Hashable, Codable {
                     "Zet veilige heronderhandeling (RFC 5746) aan op \(host)",
                     "Turn on secure renegotiation (RFC 5746) on \(host)"
                 )
+            case .earlyData:
+                ("Zet 0-RTT (early data) uit op \(host)", "Turn off 0-RTT (early data) on \(host)")
             case .extendedMasterSecret:
                 (
                     "Zet extended master secret (RFC 7627) aan op \(host)",

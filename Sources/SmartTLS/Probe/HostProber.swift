@@ -1,8 +1,10 @@
-// Asks hosts what they accept, one unfinished handshake after another, as `ProbePlan` says. Whatever a host does, it costs no
+// Asks hosts what they accept, one unfinished handshake after another, as `ProbePlan` says, and then, on two that are finished, what
+// shows only there (`FinishedProbe`). Whatever a host does, it costs no
 // more than its bounds, and the others nothing: what is known when a bound is reached is the report.
 
 import NIOCore
 import NIOPosix
+import TLS
 
 /// The bounds of a prober.
 public struct ProbeLimits: Sendable {
@@ -36,7 +38,7 @@ struct HostScan: Sendable {
     var failure: SessionFailure?
 }
 
-/// Scans hosts. No listener, no mail: a connection ends at the server's first flight.
+/// Scans hosts. No listener, no mail: a connection ends at the server's first flight, two of them behind EHLO.
 public actor HostProber {
     private struct Site: Hashable {
         let address: SocketAddress
@@ -52,6 +54,8 @@ public actor HostProber {
     private let heloName: String
     private let sourceAddress: String?
     private let limits: ProbeLimits
+    /// What finished handshakes are made with; nil where OpenSSL could not.
+    private let finishing: [FinishedQuestion: TLSContext]
     private var kept: [Site: Kept] = [:]
     private var free: Int
     private var waiting: [CheckedContinuation<Void, Never>] = []
@@ -67,6 +71,11 @@ public actor HostProber {
         self.heloName = heloName
         self.sourceAddress = sourceAddress
         self.limits = limits
+        finishing = [
+            .earlyData: try? TLSContext.client(trust: .none, minimumVersion: .tls13),
+            .renegotiation: try? TLSContext.client(
+                trust: .none, maximumVersion: .tls12, renegotiates: true),
+        ].compactMapValues(\.self)
         free = max(1, limits.connections)
     }
 
@@ -87,7 +96,7 @@ public actor HostProber {
         let series: [[ProtocolVersion]] =
             limits.connectionsPerHost > 1
             ? [[.tls13], ProtocolVersion.allCases.filter { $0 < .tls13 }] : [ProtocolVersion.allCases]
-        return await withTaskGroup(of: HostScan.self) { group in
+        var scan = await withTaskGroup(of: HostScan.self) { group in
             for versions in series {
                 group.addTask {
                     await self.follow(ProbePlan(serverName: site.serverName, versions: versions), site)
@@ -98,6 +107,54 @@ public actor HostProber {
                 whole.failure = whole.failure ?? part.failure
             }
         }
+        if scan.report.versions.contains(.tls13) {
+            scan.report.handshakes += 1
+            scan.report.takesEarlyData = await finish(.earlyData, site).map { $0 > 0 }
+        }
+        if scan.report.versions.contains(.tls12) {
+            scan.report.handshakes += 1
+            scan.report.renegotiations = await finish(.renegotiation, site)
+        }
+        return scan
+    }
+
+    /// Asks what shows only on a finished handshake; nil: it could not be asked.
+    private nonisolated func finish(_ question: FinishedQuestion, _ site: Site) async -> Int? {
+        guard let tls = finishing[question] else { return nil }
+        await enter()
+        let loop = group.next()
+        let result = loop.makePromise(of: Int?.self)
+        let (step, deadline) = (TimeAmount(limits.step), NIODeadline.now() + TimeAmount(limits.host))
+        let heloName = heloName
+        let connection = bootstrap(on: loop, for: site)?
+            .connectTimeout(step)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(
+                        FinishedProbe(
+                            question, heloName: heloName, tls: tls, serverName: site.serverName,
+                            stepLimit: step, deadline: deadline, result: result))
+                }
+            }
+            .connect(to: site.address)
+        guard let connection, let channel = try? await connection.get() else {
+            result.succeed(nil)
+            await leave()
+            return nil
+        }
+        let outcome = try? await result.futureResult.get()
+        try? await channel.closeFuture.get()
+        await leave()
+        return outcome ?? nil
+    }
+
+    /// From the configured source address, where it is of the same family; nil: it is no address.
+    private nonisolated func bootstrap(on loop: any EventLoop, for site: Site) -> ClientBootstrap? {
+        let bootstrap = ClientBootstrap(group: loop).channelOption(.tcpOption(.tcp_nodelay), value: 1)
+        guard let sourceAddress, sourceAddress.contains(":") == (site.address.protocol == .inet6) else {
+            return bootstrap
+        }
+        return (try? SocketAddress(ipAddress: sourceAddress, port: 0)).map(bootstrap.bind(to:))
     }
 
     private nonisolated func follow(_ start: ProbePlan, _ site: Site) async -> HostScan {
@@ -133,9 +190,8 @@ public actor HostProber {
         let step = TimeAmount(limits.step)
         let deadline = NIODeadline.now() + TimeAmount(left)
         let heloName = heloName
-        var bootstrap = ClientBootstrap(group: loop)
+        let bootstrap = bootstrap(on: loop, for: site)?
             .connectTimeout(min(step, TimeAmount(left)))
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
@@ -145,9 +201,7 @@ public actor HostProber {
                 }
             }
         do {
-            if let sourceAddress, sourceAddress.contains(":") == (site.address.protocol == .inet6) {
-                bootstrap = bootstrap.bind(to: try SocketAddress(ipAddress: sourceAddress, port: 0))
-            }
+            guard let bootstrap else { throw SessionFailure(.unreachable, step: "connect") }
             let channel = try await bootstrap.connect(to: site.address).get()
             let outcome = try await result.futureResult.get()
             try? await channel.closeFuture.get()

@@ -30,6 +30,8 @@ final class ProbeHandler: ChannelInboundHandler {
     private var clearOctets = 0
     /// Set once the ClientHello is out.
     private var reader: ServerHelloReader?
+    /// What came in clear behind the ClientHello.
+    private var clear: [UInt8] = []
 
     /// - Parameters:
     ///   - hello: the record to send after STARTTLS.
@@ -75,6 +77,7 @@ final class ProbeHandler: ChannelInboundHandler {
 
     /// The end of a connection is a server's way to refuse, once it was asked.
     private func closed(_ context: ChannelHandlerContext) {
+        if !clear.isEmpty { return end(context, .failed(noTLS)) }
         end(
             context, reader == nil ? .failed(SessionFailure(.connectionLost, step: step)) : .answered(.closed)
         )
@@ -104,6 +107,8 @@ final class ProbeHandler: ChannelInboundHandler {
     }
 
     private func readFlight(_ context: ChannelHandlerContext, _ bytes: ByteBuffer) {
+        let isClear = bytes.readableBytesView.first.map { !(20...24).contains($0) } ?? false
+        if !clear.isEmpty || (isClear && reader?.isAtStart == true) { return readClear(context, bytes) }
         switch reader?.consume(bytes.readableBytesView) {
         case .flight(let flight): end(context, .answered(.flight(flight)))
         case .alert(let alert): end(context, .answered(.alert(alert)))
@@ -114,12 +119,27 @@ final class ProbeHandler: ChannelInboundHandler {
         }
     }
 
+    /// Octets in clear where TLS should begin: an injection where a record of a handshake comes behind them, else no TLS at all.
+    private func readClear(_ context: ChannelHandlerContext, _ bytes: ByteBuffer) {
+        clear += bytes.readableBytesView
+        if clear.firstRange(of: [22, 3]) != nil {
+            return end(context, .failed(SessionFailure(.startTLSInjection, step: "TLS")))
+        }
+        if clear.count > Self.maximumClearOctets { end(context, .failed(noTLS)) }
+    }
+
+    private var noTLS: SessionFailure {
+        SessionFailure(.protocolViolation, step: "TLS", detail: ServerFlightError.notTLS.rawValue)
+    }
+
     private func startTimer(_ context: ChannelHandlerContext) {
         timer?.cancel()
         let bound = NIOLoopBound((handler: self, context: context), eventLoop: context.eventLoop)
         timer = context.eventLoop.scheduleTask(deadline: min(.now() + stepLimit, deadline)) {
             let (handler, context) = bound.value
-            handler.end(context, .failed(SessionFailure(.timeout, step: handler.step)))
+            let failure =
+                handler.clear.isEmpty ? SessionFailure(.timeout, step: handler.step) : handler.noTLS
+            handler.end(context, .failed(failure))
         }
     }
 

@@ -20,6 +20,10 @@ struct ProbeReport: Sendable, Hashable {
     var hasExtendedMasterSecret: Bool?
     /// Whether renegotiation is secure in every version that has it; nil without such a version.
     var isRenegotiationSecure: Bool?
+    /// Whether tickets of TLS 1.3 allow data before the end of a handshake; nil: not known, or no TLS 1.3.
+    var takesEarlyData: Bool?
+    /// How often a client could renegotiate under TLS 1.2, up to `FinishedQuestion.mostRenegotiations`; nil: not known, or no TLS 1.2.
+    var renegotiations: Int?
     /// The different chains presented before TLS 1.3: hosts may have one with RSA and one with ECDSA.
     var chains: [[[UInt8]]] = []
     /// How many handshakes were begun.
@@ -41,6 +45,8 @@ struct ProbeReport: Sendable, Hashable {
         compresses = compresses ?? other.compresses
         hasExtendedMasterSecret = hasExtendedMasterSecret ?? other.hasExtendedMasterSecret
         isRenegotiationSecure = isRenegotiationSecure ?? other.isRenegotiationSecure
+        takesEarlyData = takesEarlyData ?? other.takesEarlyData
+        renegotiations = renegotiations ?? other.renegotiations
         chains += other.chains
         handshakes += other.handshakes
         isComplete = isComplete && other.isComplete

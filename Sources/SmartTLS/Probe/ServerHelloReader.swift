@@ -68,6 +68,9 @@ struct ServerHelloReader: Sendable {
         return .needMore
     }
 
+    /// Whether nothing has come yet.
+    var isAtStart: Bool { octets == 0 }
+
     private var recordLength: Int { Int(record[3]) << 8 | Int(record[4]) }
 
     private mutating func end(_ step: Step) -> Step {

@@ -28,6 +28,9 @@ struct ScanFacts: Sendable, Hashable, Codable {
     let compresses: Bool?
     let hasExtendedMasterSecret: Bool?
     let isRenegotiationSecure: Bool?
+    let takesEarlyData: Bool?
+    /// How often a client could renegotiate.
+    let renegotiations: Int?
     /// The keys of its own certificates.
     let keys: [GradeTable.CertificateKey]
     /// How its certificates are signed, save self-signed roots.
@@ -53,6 +56,8 @@ struct ScanFacts: Sendable, Hashable, Codable {
         compresses = report.compresses
         hasExtendedMasterSecret = report.hasExtendedMasterSecret
         isRenegotiationSecure = report.isRenegotiationSecure
+        takesEarlyData = report.takesEarlyData
+        renegotiations = report.renegotiations
         let parameters = CertificateParameters(chains: report.chains)
         keys = parameters.keys
         signatures = parameters.signatures
@@ -85,6 +90,8 @@ struct ScanFacts: Sendable, Hashable, Codable {
         report.compresses = compresses
         report.hasExtendedMasterSecret = hasExtendedMasterSecret
         report.isRenegotiationSecure = isRenegotiationSecure
+        report.takesEarlyData = takesEarlyData
+        report.renegotiations = renegotiations
         report.isComplete = isComplete
         report.handshakes = handshakes
         return report
@@ -100,6 +107,8 @@ struct ScanFacts: Sendable, Hashable, Codable {
         }
         if compresses == true { findings.insert(.compression) }
         if isRenegotiationSecure == false { findings.insert(.renegotiationInsecure) }
+        if takesEarlyData == true { findings.insert(.acceptsEarlyData) }
+        if let renegotiations, renegotiations > 0 { findings.insert(.clientRenegotiation) }
         if versions.contains(where: { $0.version == .tls12 }), hasExtendedMasterSecret == false {
             findings.insert(.noExtendedMasterSecret)
         }

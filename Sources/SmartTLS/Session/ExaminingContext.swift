@@ -18,11 +18,16 @@ extension TLSContext.TrustRoots {
 
 extension TLSContext {
     /// A client that offers old versions too: the verdict on the evidence says whether one is good enough, and names it. A handshake
-    /// that fails says less.
+    /// that fails says less. It asks for an OCSP response, which tells of a revoked certificate.
     ///
     /// - Parameter path: a PEM file of trusted roots; nil: those of the system.
     /// - Throws: `TLSError`, or Foundation's error for a file that cannot be read.
     public static func examining(trustRoots path: String?) throws -> TLSContext {
-        try .client(trust: TrustRoots(file: path), minimumVersion: .tls10)
+        try .examining(trust: TrustRoots(file: path))
+    }
+
+    /// The same with these roots.
+    public static func examining(trust roots: TrustRoots) throws -> TLSContext {
+        try .client(trust: roots, minimumVersion: .tls10, asksForStaple: true)
     }
 }

@@ -26,6 +26,8 @@ public struct Examination: Sendable {
     public let peer: PeerEvidence?
     /// Why there was no TLS; nil: there was, or no connection was made.
     public let absence: TLSAbsence?
+    /// By which configured network the address is outside the European Economic Area; nil: none says so.
+    let exclusion: String?
     /// The session, where it is open still: whoever asked for the examination ends it.
     public let session: OutboundSession?
 
@@ -36,8 +38,8 @@ public struct Examination: Sendable {
     public func judgement(_ verdict: Verdict, under ruleset: Ruleset) -> Judgement? {
         guard peer != nil || absence != nil else { return nil }
         return Judgement(
-            at: time, route: route, host: host, address: address, port: port, peer: peer, absence: absence,
-            scan: scan, ruleset: ruleset, findings: findings, verdict: verdict)
+            at: time, route: route, host: host, address: address, port: port, exclusion: exclusion,
+            peer: peer, absence: absence, scan: scan, ruleset: ruleset, findings: findings, verdict: verdict)
     }
 }
 
@@ -56,6 +58,7 @@ public struct HostExaminer: Sendable {
     private let heloName: String
     private let sourceAddress: String?
     private let port: Int
+    private let eea: EEANetworks
     private let timeouts: SessionTimeouts
 
     /// Sets up connecting.
@@ -65,15 +68,17 @@ public struct HostExaminer: Sendable {
     ///   - heloName: our name in EHLO.
     ///   - sourceAddress: the local address of its family to connect from; nil: the system's choice.
     ///   - port: `delivery.port`.
+    ///   - eea: by which addresses are outside the European Economic Area.
     public init(
         group: any EventLoopGroup, tls: TLSContext, heloName: String, sourceAddress: String?, port: Int,
-        timeouts: SessionTimeouts
+        eea: EEANetworks = EEANetworks(), timeouts: SessionTimeouts
     ) {
         self.group = group
         self.tls = tls
         self.heloName = heloName
         self.sourceAddress = sourceAddress
         self.port = port
+        self.eea = eea
         self.timeouts = timeouts
     }
 
@@ -85,6 +90,7 @@ public struct HostExaminer: Sendable {
     /// Connects, up to the second EHLO. Where the TLSA records of the address are not known, no connection is made.
     public func examine(_ route: Route, _ host: RouteHost, _ address: RouteAddress) async -> Outcome {
         let time = Int64(Date().timeIntervalSince1970 * 1000)
+        let exclusion = eea.exclusion(of: address.address)
         func seen(
             _ findings: HostFindings, peer: PeerEvidence? = nil, absence: TLSAbsence? = nil,
             session: OutboundSession? = nil
@@ -92,8 +98,8 @@ public struct HostExaminer: Sendable {
             .seen(
                 Examination(
                     route: route, host: host, address: address, port: port, time: time,
-                    findings: findings.adding(route.nta),
-                    peer: peer, absence: absence, session: session))
+                    findings: findings.adding(route.nta).adding(exclusion.map { _ in .outsideEEA }),
+                    peer: peer, absence: absence, exclusion: exclusion, session: session))
         }
         func without(_ absence: TLSAbsence, _ session: OutboundSession? = nil) -> Outcome {
             let findings = HostFindings(

@@ -80,7 +80,7 @@ import Testing
             lab, life: .seconds(60) ... .seconds(60), change: { $0.entry.ahead = 0.01 },
             scan: { _ in ScanProcess.plain() })
         try await ScanProcess.running([process]) {
-            _ = try await process.scans.counting(for: idle, sighting, waits: true)
+            _ = await process.scans.counting(for: idle, sighting, waits: true)
             let first = try await process.counting(used, sighting)
             let misses = process.count(.miss)
             var second = first

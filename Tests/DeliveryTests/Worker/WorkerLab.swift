@@ -177,6 +177,8 @@ final class WorkerLab: Sendable {
     func worker(
         name: String = "worker-1", routes: [String: ScriptedSMTPServer], settings more: [String] = [],
         resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(), scans: ScanDesk? = nil,
+        timeouts: SessionTimeouts = SessionTimeouts(
+            connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1)),
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
@@ -200,9 +202,9 @@ final class WorkerLab: Sendable {
                 ledger: WorkLedger(shard: "a", pool: pool), reading: WorkLedger(shard: "a", pool: pool),
                 listening: PostgresConfiguration(dsn), name: name,
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
+                nta: try NTASettings(settings),
                 rulesets: rulesets, group: MultiThreadedEventLoopGroup.singleton,
-                // Old versions too, as `TLSContext.examining` has it.
-                tls: try TLSContext.client(trust: .pem(authority.rootPEM), minimumVersion: .tls10),
+                tls: try TLSContext.examining(trust: .pem(authority.rootPEM)),
                 router: Router(
                     resolver: resolver, staticRoutes: delivery.routes, port: delivery.port, policies: policies
                 ),
@@ -210,7 +212,7 @@ final class WorkerLab: Sendable {
                 sealer: sealer,
                 keys: BatchKeyOpener(service: keys, region: "a"), scans: scans,
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,
-                timeouts: SessionTimeouts(connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1))))
+                timeouts: timeouts))
     }
 
     /// Policies from hosts on loopback with certificates of the lab.
