@@ -80,6 +80,8 @@ public struct DNSFailure: Error, Sendable, Hashable, CustomStringConvertible {
         case otherResponseCode
         /// An answer whose data is not what its type says.
         case malformed
+        /// An answer whose records do not fit into a message.
+        case truncated
         /// The resolver has too many questions waiting (law 9).
         case overloaded
         /// The caller gave up.

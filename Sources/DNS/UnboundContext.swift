@@ -20,6 +20,8 @@ struct UnboundResult: Sendable {
     var ttl: UInt32
     /// A code of `enum ub_ctx_err` when there is no result at all, else 0.
     var error: Int32
+    /// Whether records are left out of it (RFC 1035 §4.1.1, TC).
+    var isTruncated: Bool { packet.count > 2 && packet[2] & 0x02 != 0 }
 
     init(error: Int32) {
         self.error = error

@@ -58,6 +58,11 @@ public final class UnboundResolver: DNSResolving {
         if result.isBogus {
             throw DNSFailure(.bogus, result.whyBogus ?? "\(question): validation failed")
         }
+        // An answer that libunbound cannot put into 64 KB loses all of its records and keeps its response code: it looks like an
+        // absence, and a secure one where the zone is signed.
+        guard !result.isTruncated else {
+            throw DNSFailure(.truncated, "\(question): the answer does not fit into a message")
+        }
         let outcome: DNSAnswer.Outcome
         switch result.rcode {
         case 0 where result.records.isEmpty: outcome = result.isNXDomain ? .nxdomain : .nodata

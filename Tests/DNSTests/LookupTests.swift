@@ -194,6 +194,42 @@ private enum World {
         #expect(answer.security == .secure)
     }
 
+    @Test func `law 2: an answer too large for any message is a failure and no absence, signed or not`()
+        async throws
+    {
+        let digits = String(repeating: "0", count: 60)
+        func record(_ number: Int) -> String {
+            let text = String(number, radix: 16)
+            return "@ TLSA 3 1 1 \(digits)\(String(repeating: "0", count: 4 - text.count))\(text)\n"
+        }
+        let counts = [1_000, 1_380, 1_385, 1_389, 1_390, 1_391, 1_392, 1_393, 1_394, 1_395, 1_400, 1_600]
+        let lab = try await NameServerLab.start(
+            counts.flatMap { count in
+                let records = (0..<count).map(record).joined()
+                return [
+                    LabZone("s\(count).test", .signed, records),
+                    LabZone("u\(count).test", .unsigned, records),
+                ]
+            })
+        let resolver = try UnboundResolver(
+            DNSConfiguration(
+                forwarders: [.init(address: try #require(IPAddress("127.0.0.1")), port: lab.port)],
+                trustAnchor: .file(lab.trustAnchor)))
+        var failures = 0
+        for count in counts {
+            for zone in ["s\(count).test", "u\(count).test"] {
+                do {
+                    let answer = try await resolver.resolve(try name(zone), .tlsa)
+                    #expect(answer.records.count == count, "\(zone): \(answer.outcome == .nodata)")
+                } catch {
+                    failures += 1
+                }
+            }
+        }
+        #expect(failures >= 4, "1,400 and more fit into no message")
+        await lab.stop()
+    }
+
     @Test func `SERVFAIL is a failure`() async throws {
         let failure = try await failure(World.resolver(), "mx.broken.test", .a)
         #expect(failure?.code == .servfail)
