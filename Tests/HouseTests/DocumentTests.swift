@@ -6,7 +6,7 @@ import Testing
 @Suite struct DocumentTests {
     @Test(arguments: [
         "README.md", "LICENSE", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "docs/limits.md",
-        "docs/configuration.md", "docs/sealed-format.md", "docs/verdicts.md",
+        "docs/configuration.md", "docs/sealed-format.md", "docs/verdicts.md", "docs/agreement.md",
         "docs/how-a-verdict-is-reached.md", "docs/evidence.md", "docs/events.md",
     ])
     func `the document is there`(path: String) {

@@ -7,7 +7,7 @@ import RecipientLab
 /// One mail host as it is written.
 private struct WrittenHost: Encodable {
     let address: String
-    /// A PEM file with the chain that it presents; nil: no STARTTLS.
+    /// A PEM file with the one chain that it presents; nil: none, or several.
     let chain: String?
 }
 

@@ -57,7 +57,7 @@ extension RecipientCase {
             "wildcard-too-deep", "RFC 9525 §6.3: a wildcard is one label", .trusted, names: ["*.test."],
             .untrusted("certificate-host-mismatch"), .nameMismatch),
         RecipientCase(
-            name: "certificate-common-name", rule: "RFC 9525 §6.3: a common name is no name",
+            name: "certificate-common-name", rule: "RFC 9525 appendix A: a common name is no name",
             signing: .unsigned,
             hosts: [.named(.trusted, commonName: "mx")], verdicts: .untrusted("certificate-host-mismatch"),
             findings: [.nameMismatch]),

@@ -148,7 +148,7 @@ extension RecipientCase {
             "ta-wrong-name", "RFC 7672 §3.2.2: another name", ["2 1 1 A.ca"], .privateBelow,
             names: ["other.example."], .all("defer certificate-host-mismatch"), findings: [.daneNameMismatch]),
         RecipientCase(
-            name: "ta-common-name", rule: "RFC 9525 §6.3: a common name is no name",
+            name: "ta-common-name", rule: "RFC 9525 appendix A: a common name is no name",
             zone: published("2 1 1 A.ca"),
             hosts: [.named(.privateBelow, commonName: "mx")],
             verdicts: .all("defer certificate-host-mismatch")),

@@ -119,10 +119,11 @@ package final class RecipientWorld: Sendable {
     /// The names that the first host of a case was asked for by SNI.
     package func serverNames(at row: RecipientCase) -> Set<String> { servers[row.name]?.serverNames ?? [] }
 
-    /// The address of a mail host of a case, and its chain in PEM; nil: there is no such host.
+    /// The address of a mail host of a case, and the one chain that it presents in PEM; nil: there is no such host.
     package func host(_ number: Int, of row: RecipientCase) -> (address: String, chain: [UInt8]?)? {
         guard let site = sites[row.name], site.addresses.indices.contains(number) else { return nil }
-        return (site.addresses[number], site.materials[number]?.identity.chainPEM)
+        let chain = site.seconds[number] == nil ? site.materials[number]?.identity.chainPEM : nil
+        return (site.addresses[number], chain)
     }
 
     private static func resolver(
