@@ -32,7 +32,7 @@ extension WorkLedger {
         // One order for all workers, so that no two wait for each other.
         let order = completions.indices.sorted {
             let (a, b) = (completions[$0].reference, completions[$1].reference)
-            return (a.message.uuidString, a.number) < (b.message.uuidString, b.number)
+            return (a.message, a.number) < (b.message, b.number)
         }
         let sorted = order.map { completions[$0] }
         let results = try await pool.withConnection { connection in
@@ -132,7 +132,7 @@ extension WorkLedger {
         for notification in plan.notifications {
             statements.append(contentsOf: NotificationStatements.insert(notification))
         }
-        let messages = plan.endedDeliveries.keys.sorted { $0.uuidString < $1.uuidString }
+        let messages = plan.endedDeliveries.keys.sorted()
         if !messages.isEmpty {
             statements.append(
                 PostgresStatement(

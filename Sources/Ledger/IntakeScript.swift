@@ -66,7 +66,7 @@ enum IntakeScript {
                 counts[upload.messageID] ?? 0, upload.firstFrame + Int32(upload.frames.count))
             tenants[upload.messageID] = upload.tenant
         }
-        let ids = counts.keys.sorted { $0.uuidString < $1.uuidString }
+        let ids = counts.keys.sorted()
         let names = ids.map { quoted(tenants[$0] ?? "") }.joined(separator: ",")
         return .sql(
             "SELECT ledger.touch_uploads(\(literal(ids)), ARRAY[\(names)]::text[], \(literal(ids.map { counts[$0] ?? 0 })))"

@@ -30,6 +30,9 @@ public struct CompletionBatch: Sendable {
     /// Whether none waits.
     public var isEmpty: Bool { count == 0 }
 
+    /// Whether as many wait as one commit takes.
+    public var isFull: Bool { count >= Self.maximumCount }
+
     /// One more waits.
     public mutating func append(_ completion: Completion, worker: UUID) {
         entries.append(Entry(worker: worker, completion: completion))

@@ -36,6 +36,8 @@ final class CompletionWriter: Sendable {
     private let commits = Counter(label: "zegel_worker_completion_commits")
     private let refusals = Counter(label: "zegel_worker_completions_refused")
 
+    /// From one commit of several results to the next: what nobody waits for may wait for others.
+    static let gather: Duration = .milliseconds(20)
     /// Most results the database refused that are kept; beyond it the oldest is given up, loudly.
     static let maximumRefused = 1000
 
@@ -75,13 +77,18 @@ final class CompletionWriter: Sendable {
     /// Commits until drained or cancelled.
     func run() async {
         var lastRepeat = ContinuousClock.now
+        var pace = CommitPace(gather: Self.gather)
         while !Task.isCancelled {
+            if let end = pace.rest(at: .now), state.withLock({ !$0.isDraining && !$0.batch.isFull }) {
+                try? await Task.sleep(until: end)
+            }
             let next = state.withLock { state -> (worker: UUID, completions: [Completion])? in
                 let next = state.batch.take()
                 state.committing = next?.completions.count ?? 0
                 return next
             }
             if let next {
+                pace.began(items: next.completions.count, at: .now)
                 await commit(next.completions, worker: next.worker)
                 state.withLock { $0.committing = 0 }
                 continue

@@ -57,6 +57,9 @@ final class DotRegistrar: Sendable {
         var isClosed = false
     }
 
+    /// From one commit of several registrations to the next: they are asked for before the content is sent.
+    static let gather: Duration = .milliseconds(10)
+
     private let ledger: WorkLedger
     private let lease: LeaseKeeper
     private let logger: Logger
@@ -91,13 +94,17 @@ final class DotRegistrar: Sendable {
 
     /// Commits registrations until cancelled; what is asked after that is denied.
     func run() async {
+        var pace = CommitPace(gather: Self.gather)
         while !Task.isCancelled {
             await wake.wait()
+            if let end = pace.rest(at: .now) { try? await Task.sleep(until: end) }
             let requests = state.withLock { state in
                 defer { state.pending = [] }
                 return state.pending
             }
-            if !requests.isEmpty { await register(requests) }
+            if requests.isEmpty { continue }
+            pace.began(items: requests.count, at: .now)
+            await register(requests)
         }
         let left = state.withLock { state in
             state.isClosed = true

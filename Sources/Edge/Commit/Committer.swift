@@ -112,6 +112,7 @@ final class Committer: Service, CustomStringConvertible {
             case .wait(let until):
                 if isDone { return }
                 if let until { await wakeup.wait(until: until) } else { await wakeup.wait() }
+            case .gather(let until): try? await Task.sleep(until: until)
             case .submit(let batch, let isRepeat): await submit(batch, isRepeat: isRepeat)
             case .lookUp(let tags):
                 let found = await attempt("look-up of earlier tags") { try await ledger.replays(of: tags) }

@@ -1,6 +1,6 @@
 // Group commit and the settling of unknown outcomes, as a value without I/O (design §7).
 //
-// Whatever is ready when the last commit is back goes into the next one: no artificial wait. A batch that fails on its data is
+// Whatever is ready when the last commit is back goes into the next one, at the pace of `CommitPace`. A batch that fails on its data is
 // halved until the one at fault stands alone. A batch whose outcome nobody knows is submitted again, the same ids, until the settle
 // time is over; then its messages are withdrawn. One step is under way at a time, so each shard has one committer.
 
@@ -31,6 +31,8 @@ struct GroupCommit<Ticket: Sendable> {
         var tagDelay = Duration.seconds(1)
         /// Most tags of one transaction, and the most that wait.
         var tagCount = 1024
+        /// From the beginning of a commit of several items to that of the next one, unless a whole batch waits.
+        var gather = Duration.milliseconds(5)
 
         init() {}
     }
@@ -66,6 +68,8 @@ struct GroupCommit<Ticket: Sendable> {
         case abandon(UUID)
         /// Nothing, until something is enqueued or the time has come.
         case wait(until: ContinuousClock.Instant?)
+        /// Nothing before this time, whatever is enqueued: more will come.
+        case gather(until: ContinuousClock.Instant)
     }
 
     enum UnderWay {
@@ -93,11 +97,15 @@ struct GroupCommit<Ticket: Sendable> {
     var underWay = UnderWay.nothing
     var failures = 0
     var retryAt: ContinuousClock.Instant?
+    var pace: CommitPace
     /// Batch keys of transactions whose outcome is not known: every later one carries them until one is durable.
     var unsureKeys: [BatchKeyRow] = []
     var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
 
-    init(limits: Limits = Limits()) { self.limits = limits }
+    init(limits: Limits = Limits()) {
+        self.limits = limits
+        pace = CommitPace(gather: limits.gather)
+    }
 
     // MARK: What comes in
 
@@ -172,7 +180,12 @@ struct GroupCommit<Ticket: Sendable> {
             return .replay(tag)
         }
         if let group = groups.popLast() { return begin(group, now: now) }
-        if !queue.isEmpty { return begin(nextGroup(), now: now) }
+        if !queue.isEmpty {
+            if let end = pace.rest(at: now), !flushes, !isBatchWaiting { return .gather(until: end) }
+            let group = nextGroup()
+            pace.began(items: group.items.count, at: now)
+            return begin(group, now: now)
+        }
         if let since = tagsSince,
             flushes || since + limits.tagDelay <= now || tags.count >= limits.tagCount / 2
         {
@@ -184,6 +197,9 @@ struct GroupCommit<Ticket: Sendable> {
         }
         return .wait(until: tagsSince.map { $0 + limits.tagDelay })
     }
+
+    /// Whether as much waits as one transaction takes.
+    private var isBatchWaiting: Bool { queue.count >= limits.batchCount || queuedBytes >= limits.batchBytes }
 
     private mutating func nextGroup() -> Group {
         var group = Group(items: [])

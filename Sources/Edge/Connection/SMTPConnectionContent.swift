@@ -151,8 +151,8 @@ extension SMTPConnectionHandler {
 
     private func reply(to answer: IntakeAnswer, id: UUID) -> SMTPReply {
         switch answer {
-        case .durable: EdgeReply.queued(id.uuidString.lowercased())
-        case .replayed(let first): EdgeReply.queued(first.uuidString.lowercased())
+        case .durable: EdgeReply.queued(id.lowercasedText)
+        case .replayed(let first): EdgeReply.queued(first.lowercasedText)
         case .overloaded: EdgeReply.overloaded
         case .storageFull: EdgeReply.storageFull
         case .unavailable, .unsettled, .atFault: EdgeReply.notKept

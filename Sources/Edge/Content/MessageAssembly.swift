@@ -168,7 +168,7 @@ final class MessageAssembly {
         if hasEightBit { envelope.body = .eightBitMIME }
         envelope.subject = subject
         envelope.receivedLine = origin.received.encoded(
-            messageID: id.uuidString.lowercased(), acceptedAt: Int(now.timeIntervalSince1970))
+            messageID: id.lowercasedText, acceptedAt: Int(now.timeIntervalSince1970))
         let (deliveries, rows) = try sealRecipients(recipients, metadataKey, metadata)
         let row = MessageRow(
             id: id, tenant: origin.tenant, acceptedAt: now, ruleset: origin.ruleset, size: size,

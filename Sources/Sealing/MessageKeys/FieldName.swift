@@ -10,5 +10,5 @@ extension SealedField {
     public static func address(_ number: Int32) -> String { "address/\(number)" }
 
     /// The detail of an event: its id in lower case, as RFC 9562 §4 writes it.
-    public static func event(_ id: UUID) -> String { "event/\(id.uuidString.lowercased())" }
+    public static func event(_ id: UUID) -> String { "event/\(id.lowercasedText)" }
 }
