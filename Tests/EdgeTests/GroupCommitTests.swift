@@ -60,7 +60,7 @@ import Testing
                 collect()
                 switch step {
                 case .wait(nil): return
-                case .wait(let until?): now = until
+                case .wait(let until?), .gather(let until): now = until
                 case .submit(var batch, let isRepeat):
                     let keys = newKeys
                     newKeys = []
@@ -114,6 +114,39 @@ import Testing
                 return .durable
             })
             #expect(batches == expected)
+        }
+    }
+
+    @Test("Behind a commit of several items the next one gathers for a moment; behind one of one it does not")
+    func gathers() {
+        for (first, flushes, waiting, rests) in [
+            (2, false, 1, true), (1, false, 1, false), (2, true, 1, false), (2, false, 3, false),
+        ] {
+            var driver = Driver { $0.batchCount = 3 }
+            for ticket in 0..<first { _ = driver.put(Self.message(), ticket) }
+            guard case .submit = driver.group.next(now: driver.now) else {
+                Issue.record("the first commit waits")
+                continue
+            }
+            _ = driver.group.submitted(.durable, newKeys: [], now: driver.now)
+            for ticket in 0..<waiting { _ = driver.put(Self.message(), 10 + ticket) }
+            let step = driver.group.next(now: driver.now, flushes: flushes)
+            guard rests else {
+                guard case .submit = step else {
+                    Issue.record("\(step) after \(first)")
+                    continue
+                }
+                continue
+            }
+            guard case .gather(let end) = step else {
+                Issue.record("\(step) after \(first)")
+                continue
+            }
+            #expect(end == driver.now + GroupCommit<Int>.Limits().gather)
+            guard case .submit = driver.group.next(now: end) else {
+                Issue.record("it waits for more than its time")
+                continue
+            }
         }
     }
 
