@@ -1,3 +1,5 @@
+// Ids as text.
+
 import Foundation
 import Sealing
 import Testing
