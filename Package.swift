@@ -91,6 +91,7 @@ let package = Package(
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
                 .embedInCode("0006_evidence.sql"), .embedInCode("0007_policy_cache.sql"),
                 .embedInCode("0008_edge_rights.sql"), .embedInCode("0009_host_scan.sql"),
+                .embedInCode("0010_content_parts.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",

@@ -29,5 +29,6 @@ public enum MigrationCatalog {
         Migration(7, "policy_cache", PackageResources._007_policy_cache_sql),
         Migration(8, "edge_rights", PackageResources._008_edge_rights_sql),
         Migration(9, "host_scan", PackageResources._009_host_scan_sql),
+        Migration(10, "content_parts", PackageResources._010_content_parts_sql),
     ]
 }

@@ -231,17 +231,18 @@ extension WorkLedger {
     public func content(of messages: [UUID]) async throws -> [UUID: [[UInt8]]] {
         try await pool.withConnection { connection in
             try await connection.perform { session in
-                var found: [UUID: [[UInt8]]] = [:]
+                var found: [UUID: ContentAssembly] = [:]
                 for row in try session.query(
                     """
-                    SELECT c.message_id, c.sealed FROM unnest($1::uuid[]) AS a (m)
-                    JOIN ledger.content c ON c.message_id = a.m ORDER BY c.message_id, c.frame_no
+                    SELECT c.message_id, c.frame_no, c.part, c.sealed FROM unnest($1::uuid[]) AS a (m)
+                    JOIN ledger.content c ON c.message_id = a.m
                     """,
                     [.uuidArray(messages)])
                 {
-                    found[try row.uuid(0), default: []].append(try row.bytes(1))
+                    found[try row.uuid(0), default: ContentAssembly()].add(
+                        frame: try row.int4(1), part: try row.int4(2), try row.bytes(3))
                 }
-                return found
+                return found.mapValues { $0.frames() }
             }
         }
     }
@@ -250,12 +251,16 @@ extension WorkLedger {
     public func frames(of message: UUID, from: Int32, count: Int32) async throws -> [[UInt8]] {
         try await pool.withConnection { connection in
             try await connection.perform { session in
-                try session.query(
+                var found = ContentAssembly()
+                for row in try session.query(
                     """
-                    SELECT sealed FROM ledger.content WHERE message_id = $1 AND frame_no >= $2 AND frame_no < $2 + $3
-                    ORDER BY frame_no
-                    """, [.uuid(message), .int4(from), .int4(count)]
-                ).map { try $0.bytes(0) }
+                    SELECT frame_no, part, sealed FROM ledger.content
+                    WHERE message_id = $1 AND frame_no >= $2 AND frame_no < $2 + $3 ORDER BY frame_no, part
+                    """, [.uuid(message), .int4(from), .int4(count)])
+                {
+                    found.add(frame: try row.int4(0), part: try row.int4(1), try row.bytes(2))
+                }
+                return found.frames()
             }
         }
     }

@@ -75,23 +75,28 @@ enum IntakeScript {
 
     private static func content(_ batch: IntakeBatch) -> PostgresScriptStep? {
         var size = 0
-        for message in batch.messages { for frame in message.frames { size += frame.count + 64 } }
-        for upload in batch.uploads { for frame in upload.frames { size += frame.count + 64 } }
+        for message in batch.messages { for frame in message.frames { size += frame.count + 128 } }
+        for upload in batch.uploads { for frame in upload.frames { size += frame.count + 1024 } }
         if size == 0 { return nil }
-        var rows = PostgresCopyRows(columns: 3, reserve: size)
-        func add(_ id: UUID, _ first: Int32, _ frames: [[UInt8]]) {
-            var number = first
-            for frame in frames {
-                rows.beginRow()
-                rows.append(uuid: id)
-                rows.append(int4: number)
-                rows.append(bytes: frame)
-                number += 1
+        var rows = PostgresCopyRows(columns: 4, reserve: size)
+        // Those that fill a page first: what is smaller then shares pages.
+        for isWhole in [true, false] {
+            func add(_ id: UUID, _ first: Int32, _ frames: [[UInt8]]) {
+                for (index, frame) in frames.enumerated() {
+                    for part in ContentPart.cut(frame, number: first + Int32(index))
+                    where (part.bytes.count == ContentPart.size) == isWhole {
+                        rows.beginRow()
+                        rows.append(uuid: id)
+                        rows.append(int4: part.frame)
+                        rows.append(int4: part.number)
+                        rows.append(bytes: part.bytes)
+                    }
+                }
             }
+            for message in batch.messages { add(message.id, 0, message.frames) }
+            for upload in batch.uploads { add(upload.messageID, upload.firstFrame, upload.frames) }
         }
-        for message in batch.messages { add(message.id, 0, message.frames) }
-        for upload in batch.uploads { add(upload.messageID, upload.firstFrame, upload.frames) }
-        return .copy(table: "ledger.content", columns: ["message_id", "frame_no", "sealed"], rows)
+        return .copy(table: "ledger.content", columns: ["message_id", "frame_no", "part", "sealed"], rows)
     }
 
     static let messageColumns = [

@@ -37,10 +37,15 @@ enum NotificationStatements {
                     .bytes(message.sealedEnvelope), message.reportsOn.map { .uuid($0) } ?? .null,
                 ]))
         for (number, frame) in message.frames.enumerated() {
-            statements.append(
-                PostgresStatement(
-                    "INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ($1, $2, $3)",
-                    [.uuid(message.id), .int4(Int32(number)), .bytes(frame)]))
+            for part in ContentPart.cut(frame, number: Int32(number)) {
+                statements.append(
+                    PostgresStatement(
+                        "INSERT INTO ledger.content (message_id, frame_no, part, sealed) VALUES ($1, $2, $3, $4)",
+                        [
+                            .uuid(message.id), .int4(part.frame), .int4(part.number),
+                            .bytes(Array(part.bytes)),
+                        ]))
+            }
         }
         for recipient in message.recipients {
             statements.append(

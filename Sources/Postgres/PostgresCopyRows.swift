@@ -69,7 +69,10 @@ public struct PostgresCopyRows: Sendable {
     }
 
     /// Appends a bytea.
-    public mutating func append(bytes: [UInt8]) {
+    public mutating func append(bytes: [UInt8]) { append(bytes: bytes[...]) }
+
+    /// Appends a bytea.
+    public mutating func append(bytes: ArraySlice<UInt8>) {
         take()
         writer.integer(Int32(truncatingIfNeeded: bytes.count))
         writer.bytes.append(contentsOf: bytes)

@@ -130,7 +130,10 @@ struct EdgeFixture: Sendable {
                         ).first
                     },
                     try session.query(
-                        "SELECT sealed FROM ledger.content WHERE message_id = $1 ORDER BY frame_no",
+                        """
+                        SELECT string_agg(sealed, ''::bytea ORDER BY part) FROM ledger.content WHERE message_id = $1
+                        GROUP BY frame_no ORDER BY frame_no
+                        """,
                         [.uuid(id)]
                     ).map { try $0.bytes(0) },
                     try session.query(

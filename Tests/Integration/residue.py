@@ -251,7 +251,7 @@ with folder() as path:
                          f"CREATE TEMP TABLE t AS TABLE {relation}", f"GRANT SELECT ON {relation} TO zegel_edge"]
         attempts += [
             f"INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('{id}', 900, '') RETURNING *",
-            f"INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('{id}', 0, '') ON CONFLICT (message_id, frame_no) "
+            f"INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('{id}', 0, '') ON CONFLICT (message_id, frame_no, part) "
             "DO UPDATE SET sealed = excluded.sealed RETURNING content.sealed",
             f"INSERT INTO ledger.content (message_id, frame_no, sealed) SELECT '{id}', 901, sealed FROM ledger.content",
             f"UPDATE ledger.content SET sealed = sealed WHERE message_id = '{id}' RETURNING sealed",

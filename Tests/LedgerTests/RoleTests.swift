@@ -166,7 +166,7 @@ import Testing
             "TABLE ledger.content", "COPY ledger.content TO STDOUT",
             "COPY (SELECT sealed FROM ledger.content) TO STDOUT",
             "INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('\(id)', 7, 'x') RETURNING sealed",
-            "INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('\(id)', 0, 'x') ON CONFLICT (message_id, frame_no) DO UPDATE SET sealed = 'y'",
+            "INSERT INTO ledger.content (message_id, frame_no, sealed) VALUES ('\(id)', 0, 'x') ON CONFLICT (message_id, frame_no, part) DO UPDATE SET sealed = 'y'",
             "INSERT INTO ledger.message_default SELECT * FROM ledger.message",
             "UPDATE ledger.content SET sealed = sealed", "DELETE FROM ledger.content",
             "TRUNCATE ledger.content",

@@ -1,4 +1,4 @@
-// Ids as text.
+// The text of ids, beside what Foundation writes.
 
 import Foundation
 import Sealing
