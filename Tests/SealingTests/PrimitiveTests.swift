@@ -35,6 +35,43 @@ struct PrimitiveTests {
         #expect(sequence.next(at: 1000, seed: 3) == (1000, 3))
     }
 
+    @Test("a keyed hash is HMAC with SHA-256 as swift-crypto has it, for keys and inputs of any length")
+    func keyedHash() {
+        for keyCount in [0, 1, 20, 31, 32, 63, 64, 65, 131, 200] {
+            for count in [0, 1, 55, 56, 64, 119, 1000] {
+                let key = (0..<keyCount).map { _ in UInt8.random(in: 0...255) }
+                let input = (0..<count).map { _ in UInt8.random(in: 0...255) }
+                var hash = key.withUnsafeBytes { KeyedHash($0) }
+                hash.update(Array(input.prefix(count / 3)))
+                hash.update(Array(input.dropFirst(count / 3)))
+                let expected = HMAC<SHA256>.authenticationCode(for: input, using: SymmetricKey(data: key))
+                #expect(hash.finalize().elementsEqual(expected))
+            }
+        }
+    }
+
+    @Test("RFC 4231 §4.2, §4.3 and §4.7: HMAC-SHA-256 of the test cases")
+    func keyedHashVectors() {
+        for (key, data, expected) in [
+            (
+                [UInt8](repeating: 0x0B, count: 20), "Hi There",
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+            ),
+            (
+                Array("Jefe".utf8), "what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+            ),
+            (
+                [UInt8](repeating: 0xAA, count: 131), "Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
+            ),
+        ] {
+            var hash = key.withUnsafeBytes { KeyedHash($0) }
+            hash.update(Array(data.utf8))
+            #expect(hash.finalize().map { String(format: "%02x", $0) }.joined() == expected)
+        }
+    }
+
     @Test("derivation is HKDF-Expand with SHA-256 as swift-crypto has it")
     func derivation() {
         for count in [0, 1, 100, 300] {

@@ -37,7 +37,7 @@ final class CompletionWriter: Sendable {
     private let refusals = Counter(label: "zegel_worker_completions_refused")
 
     /// From one commit of several results to the next: what nobody waits for may wait for others.
-    static let gather: Duration = .milliseconds(20)
+    static let gather: Duration = .milliseconds(30)
     /// Most results the database refused that are kept; beyond it the oldest is given up, loudly.
     static let maximumRefused = 1000
 

@@ -18,7 +18,7 @@ struct ShardWorker: Sendable {
     /// Longest time between looks at the queue when nothing rings.
     static let poll: Duration = .seconds(1)
     /// Between claims that were not full: long enough for a few messages to come together.
-    static let gather: Duration = .milliseconds(10)
+    static let gather: Duration = .milliseconds(20)
     /// Between comparisons of the claims in hand with those in the ledger.
     static let comparison: Duration = .seconds(30)
     /// Between reclaims of what dead workers had.

@@ -41,10 +41,10 @@ public enum KeyedDigest {
         guard key.context == context, context.purpose == .content else {
             throw .misuse("the digest of a content is made with its own content key")
         }
-        var hmac = HMAC<SHA256>(key: key.working)
-        hmac.update(data: context.associatedData("zegel/1 content digest"))
-        hash.bytes.withUnsafeBytes { hmac.update(data: $0) }
-        return Array(hmac.finalize())
+        var hmac = KeyedHash(key.working)
+        hmac.update(context.associatedData("zegel/1 content digest"))
+        hash.bytes.withUnsafeBytes { hmac.update($0) }
+        return hmac.finalize().withUnsafeBytes { Array($0) }
     }
 }
 
@@ -58,14 +58,14 @@ public enum ReplayTag {
     ///   - content: the hash of the content as the client sent it.
     /// - Returns: 32 bytes.
     public static func make(dailyKey: [UInt8], envelope: [UInt8], content: ContentHash) -> [UInt8] {
-        var hmac = HMAC<SHA256>(key: SymmetricKey(data: dailyKey))
+        var hmac = dailyKey.withUnsafeBytes { KeyedHash($0) }
         var prefix = ByteWriter(reserve: 32)
         prefix.fixed("zegel/1 replay tag".utf8)
         prefix.integer(UInt8(0))
         prefix.integer(UInt32(envelope.count))
-        hmac.update(data: prefix.bytes)
-        hmac.update(data: envelope)
-        content.bytes.withUnsafeBytes { hmac.update(data: $0) }
-        return Array(hmac.finalize())
+        hmac.update(prefix.bytes)
+        hmac.update(envelope)
+        content.bytes.withUnsafeBytes { hmac.update($0) }
+        return hmac.finalize().withUnsafeBytes { Array($0) }
     }
 }

@@ -1,8 +1,8 @@
 // How a key gives others: HKDF-Expand with SHA-256 (RFC 5869 §2.3) to 64 bytes, from keys that are already uniformly random
 // (§3.3: extraction may be skipped). 64 bytes are two blocks of it:
 //   T(1) = HMAC(key, info ‖ 0x01), T(2) = HMAC(key, T(1) ‖ info ‖ 0x02)
-// It is called through HMAC, keyed once, because swift-crypto's `HKDF.expand` keys it for each block and copies byte by
-// byte, which costs four times as much; a test holds the two against each other.
+// It is made of `KeyedHash`, keyed once, because swift-crypto's `HKDF.expand` keys its HMAC for each block and copies byte by
+// byte, which costs several times as much; a test holds the two against each other.
 
 import Crypto
 import Foundation
@@ -13,14 +13,14 @@ enum KeyDerivation {
     static func expand(_ key: SymmetricKey, info: [UInt8]) -> (first: SymmetricKey, second: SecretBytes) {
         var input = info
         input.append(1)
-        let keyed = HMAC<SHA256>(key: key)
+        let keyed = KeyedHash(key)
         var hmac = keyed
-        hmac.update(data: input)
+        hmac.update(input)
         let first = hmac.finalize()
         hmac = keyed
-        first.withUnsafeBytes { hmac.update(data: $0) }
+        first.withUnsafeBytes { hmac.update($0) }
         input[input.count - 1] = 2
-        hmac.update(data: input)
+        hmac.update(input)
         let second = hmac.finalize()
         return (first.withUnsafeBytes { SymmetricKey(data: $0) }, SecretBytes(copying: second))
     }
