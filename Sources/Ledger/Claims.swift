@@ -235,9 +235,9 @@ extension WorkLedger {
                 for row in try session.query(
                     """
                     SELECT c.message_id, c.frame_no, c.part, c.sealed FROM unnest($1::uuid[]) AS a (m)
-                    JOIN ledger.content c ON c.message_id = a.m
+                    JOIN ledger.content c ON c.message_id = a.m WHERE c.message_id BETWEEN $2 AND $3
                     """,
-                    [.uuidArray(messages)])
+                    [.uuidArray(messages)] + IDRange(messages).parameters)
                 {
                     found[try row.uuid(0), default: ContentAssembly()].add(
                         frame: try row.int4(1), part: try row.int4(2), try row.bytes(3))

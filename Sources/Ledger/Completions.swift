@@ -11,7 +11,8 @@ extension WorkLedger {
 
     private static let endedRecipients = """
         SELECT r.message_id, r.rcpt_no, r.state FROM unnest($1::uuid[], $2::int[]) AS a (m, n)
-        JOIN ledger.recipient r ON r.message_id = a.m AND r.rcpt_no = a.n WHERE r.state NOT IN ('open', 'held')
+        JOIN ledger.recipient r ON r.message_id = a.m AND r.rcpt_no = a.n
+        WHERE r.state NOT IN ('open', 'held') AND r.message_id BETWEEN $3 AND $4
         """
 
     // Read after the lock was gained: a registration that was quicker has committed and is seen.
@@ -63,7 +64,9 @@ extension WorkLedger {
                     .uuidArray(completions.map(\.reference.message)),
                     .int4Array(completions.map(\.reference.number)),
                 ]),
-            PostgresStatement(endedRecipients, [.uuidArray(ended.map(\.0)), .int4Array(ended.map(\.1))]),
+            PostgresStatement(
+                endedRecipients,
+                [.uuidArray(ended.map(\.0)), .int4Array(ended.map(\.1))] + IDRange(ended.map(\.0)).parameters),
         ])
         var current: [CompletionPlan.Key: CompletionPlan.Current] = [:]
         for row in shown[0] {
@@ -137,7 +140,8 @@ extension WorkLedger {
             statements.append(
                 PostgresStatement(
                     endDeliveries,
-                    [.uuidArray(messages), .int4Array(messages.map { plan.endedDeliveries[$0] ?? 0 })]))
+                    [.uuidArray(messages), .int4Array(messages.map { plan.endedDeliveries[$0] ?? 0 })]
+                        + IDRange(messages).parameters))
         }
         if plan.isRepeat { statements.insert(PostgresStatement(DurableMark.statement), at: 0) }
         if statements.isEmpty { return }
@@ -161,14 +165,17 @@ extension WorkLedger {
         UPDATE ledger.message m SET open_deliveries = m.open_deliveries - e.ended,
             wrapped_message_key = CASE WHEN m.open_deliveries <= e.ended THEN NULL ELSE m.wrapped_message_key END,
             shredded_at = CASE WHEN m.open_deliveries <= e.ended THEN clock_timestamp() END
-        FROM unnest($1::uuid[], $2::int[]) AS e (id, ended) WHERE m.id = e.id RETURNING m.id, m.open_deliveries
+        FROM unnest($1::uuid[], $2::int[]) AS e (id, ended) WHERE m.id = e.id AND m.id BETWEEN $3 AND $4
+        RETURNING m.id, m.open_deliveries
         """
 
     private static func shred(_ messages: [UUID]) -> PostgresStatement {
         PostgresStatement(
             // Joined, not `= ANY`: so that each id looks into its own day's partition only.
-            "DELETE FROM ledger.content c USING unnest($1::uuid[]) AS a (m) WHERE c.message_id = a.m",
-            [.uuidArray(messages)])
+            """
+            DELETE FROM ledger.content c USING unnest($1::uuid[]) AS a (m)
+            WHERE c.message_id = a.m AND c.message_id BETWEEN $2 AND $3
+            """, [.uuidArray(messages)] + IDRange(messages).parameters)
     }
 
     private static func changes(of plan: CompletionPlan) -> [PostgresStatement] {
@@ -178,13 +185,13 @@ extension WorkLedger {
                 PostgresStatement(
                     """
                     UPDATE ledger.recipient r SET state = a.s FROM unnest($1::uuid[], $2::int[], $3::text[]) AS a (m, n, s)
-                    WHERE r.message_id = a.m AND r.rcpt_no = a.n
+                    WHERE r.message_id = a.m AND r.rcpt_no = a.n AND r.message_id BETWEEN $4 AND $5
                     """,
                     [
                         .uuidArray(plan.recipientStates.map(\.message)),
                         .int4Array(plan.recipientStates.map(\.number)),
                         .textArray(plan.recipientStates.map(\.state)),
-                    ]))
+                    ] + IDRange(plan.recipientStates.map(\.message)).parameters))
         }
         if !plan.deletes.isEmpty {
             statements.append(
