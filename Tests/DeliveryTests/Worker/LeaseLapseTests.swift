@@ -20,7 +20,9 @@ import Testing
         let worker = try await lab.worker(routes: ["peer.test": host])
         let lease = worker.runner.lease
         let events = try await lab.working([worker]) {
-            try await eventually("the second transaction waits for its 354") { host.transcript.waiting == 1 }
+            try await eventually("the second transaction waits for its 354", within: .seconds(40)) {
+                host.transcript.waiting == 1
+            }
             #expect(host.transcript.dots == 1)
             let before = lease.worker
             try await lab.tamper("UPDATE ledger.worker_heartbeat SET lease_until = '-infinity'")

@@ -165,11 +165,11 @@ import Testing
         let gone = try await lab.host("peer.test")
         let sender = try await lab.host("demo.test")
         let worker = try await lab.worker(
-            routes: ["peer.test": gone, "demo.test": sender], settings: ["delivery.expire=8s"])
+            routes: ["peer.test": gone, "demo.test": sender], settings: ["delivery.expire=15s"])
         try await gone.stop()
         let events = try await lab.working([worker]) {
             _ = try await lab.accept(to: ["r@peer.test"])
-            return try await lab.events(within: .seconds(60)) { $0.contains { $0.kind == "delivered" } }
+            return try await lab.events(within: .seconds(90)) { $0.contains { $0.kind == "delivered" } }
         }
         let message = events.first?.message
         let mine = events.filter { $0.message == message && $0.recipient == 0 }
