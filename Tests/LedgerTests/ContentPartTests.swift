@@ -39,9 +39,7 @@ import Testing
     func committed() async throws {
         let shard = try await Shard.make()
         let frames = Self.sizes.map { size in (0..<size).map { _ in UInt8.random(in: 0...255) } }
-        var message = Mail.make()
-        message.frames = frames
-        message.frameCount = Int32(frames.count)
+        let message = Mail.make(frames: frames)
         try await shard.accept([message, Mail.make()])
         #expect(try await shard.work.content(of: [message.id])[message.id] == frames)
         #expect(try await shard.work.frames(of: message.id, from: 2, count: 3) == Array(frames[2..<5]))

@@ -95,8 +95,9 @@ enum Mail {
     /// A message with one delivery a lane.
     static func make(
         lanes: [String] = ["peer.test"], recipientsPerLane: Int32 = 1, at: Date = Date(), tag: [UInt8]? = nil,
-        secret: [UInt8] = [1, 2, 3]
+        secret: [UInt8] = [1, 2, 3], frames: [[UInt8]]? = nil
     ) -> MessageRow {
+        let frames = frames ?? [secret]
         let key = KeyReference(batchKeyID: UUID(), index: 0, wrapped: secret)
         var recipients: [RecipientRow] = []
         for delivery in lanes.indices {
@@ -108,8 +109,9 @@ enum Mail {
         }
         return MessageRow(
             id: id(at: at), tenant: "demo", acceptedAt: at, ruleset: "opportunistic", size: 10,
-            keyedDigest: secret, contentKey: key, metadataKey: key, sealedEnvelope: secret, frames: [secret],
-            frameCount: 1, deliveries: lanes.enumerated().map { DeliveryRow(number: Int32($0), lane: $1) },
+            keyedDigest: secret, contentKey: key, metadataKey: key, sealedEnvelope: secret, frames: frames,
+            frameCount: Int32(frames.count),
+            deliveries: lanes.enumerated().map { DeliveryRow(number: Int32($0), lane: $1) },
             recipients: recipients, replayTag: tag)
     }
 
