@@ -4,6 +4,8 @@ import CLibSSL
 
 /// What a handshake found of a chain, found again from the certificates alone.
 public struct ChainJudgement: Sendable, Equatable {
+    /// The moment for which it was judged, in seconds since 1970.
+    let time: Int
     /// What checking the chain against the roots found.
     public let verification: ChainVerification
     /// Whether the leaf carries the name; nil: no name was asked about, or there is no certificate.
@@ -29,9 +31,10 @@ public struct ChainJudgement: Sendable, Equatable {
         chain: [[UInt8]], anchors: [[UInt8]], at time: Int, name: String?, dane: DANEReference?,
         staple: [UInt8]? = nil
     ) throws(TLSError) {
+        self.time = time
         let context = try TLSContext.client(trust: .der(anchors))
         let connection = try TLSConnection(
-            context: context, serverName: nil, verification: .record(name: name, dane: dane))
+            context: context, serverName: nil, verification: .record(name: name, dane: dane), checkedAt: time)
         var certificates: [Certificate] = []
         for der in chain { certificates.append(try Certificate(der: der)) }
         guard let leaf = certificates.first else {
@@ -49,7 +52,7 @@ public struct ChainJudgement: Sendable, Equatable {
         mustStaple = leaf.mustStaple
         self.dane = withExtendedLifetime(certificates) {
             connection.usableRecords.map { usable in
-                usable == 0 ? .noUsableRecords : connection.judgeByDANE(leaf.pointer, stack, at: time)
+                usable == 0 ? .noUsableRecords : connection.judgeByDANE(leaf.pointer, stack)
             }
         }
     }
@@ -57,9 +60,7 @@ public struct ChainJudgement: Sendable, Equatable {
 
 extension TLSConnection {
     /// Holds a chain against this connection's TLSA records, as its handshake would have.
-    fileprivate func judgeByDANE(_ leaf: OpaquePointer, _ presented: OpaquePointer, at time: Int)
-        -> DANEOutcome
-    {
+    fileprivate func judgeByDANE(_ leaf: OpaquePointer, _ presented: OpaquePointer) -> DANEOutcome {
         guard let store = X509_STORE_CTX_new() else {
             return .notMatched([ChainFault(code: X509_V_ERR_OUT_OF_MEM, depth: 0)])
         }
@@ -73,7 +74,6 @@ extension TLSConnection {
         X509_STORE_CTX_set0_dane(store, SSL_get0_dane(ssl))
         let parameters = X509_STORE_CTX_get0_param(store)
         X509_VERIFY_PARAM_set1(parameters, SSL_get0_param(ssl))
-        X509_STORE_CTX_set_time(store, 0, time)
         X509_STORE_CTX_set_verify_cb(store, recordFault)
         if X509_verify_cert(store) != 1, faults.isEmpty {
             faults = [ChainFault(code: X509_STORE_CTX_get_error(store), depth: 0)]

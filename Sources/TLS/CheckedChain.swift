@@ -20,9 +20,9 @@ struct CheckedChain {
     /// - Parameters:
     ///   - presented: what came with the leaf; it may hold the leaf too.
     ///   - ssl: its context has the trusted roots.
-    ///   - time: the moment at which the certificates must be valid, in seconds since 1970; nil: now.
+    ///   - time: the moment at which the certificates must be valid, in seconds since 1970.
     init(
-        _ leaf: OpaquePointer, _ presented: OpaquePointer?, trustedBy ssl: OpaquePointer, at time: Int? = nil
+        _ leaf: OpaquePointer, _ presented: OpaquePointer?, trustedBy ssl: OpaquePointer, at time: Int
     ) {
         guard let store = X509_STORE_CTX_new() else {
             self.init(verification: .failed([ChainFault(code: X509_V_ERR_OUT_OF_MEM, depth: 0)]))
@@ -37,7 +37,7 @@ struct CheckedChain {
             return
         }
         X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), TLSContext.chainSecurityLevel)
-        if let time { X509_STORE_CTX_set_time(store, 0, time) }
+        X509_STORE_CTX_set_time(store, 0, time)
         let found = FaultList()
         X509_STORE_CTX_set_ex_data(store, faultListIndex, Unmanaged.passUnretained(found).toOpaque())
         X509_STORE_CTX_set_verify_cb(store, collectFault)

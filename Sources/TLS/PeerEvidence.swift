@@ -20,6 +20,8 @@ public struct PeerEvidence: Sendable, Equatable {
     public var alpn: String?
     /// The certificates the peer presented, DER, leaf first, in the order and number presented.
     public var chain: [[UInt8]]
+    /// The moment at which they had to be valid, in seconds since 1970; nil: nobody says.
+    public var checkedAt: Int?
     /// What checking the chain found.
     public var verification: ChainVerification
     /// The trusted root that the chain led to, whatever else is wrong with it, DER; nil: it led to none.
@@ -56,7 +58,8 @@ extension PeerEvidence {
             cipherBits: cipherBits,
             keyExchangeGroup: keyExchangeGroup, signatureAlgorithm: signatureAlgorithm,
             serverName: serverName, alpn: nil,
-            chain: chain, verification: checked.verification, anchor: nil, nameMatched: checked.nameMatched,
+            chain: chain, checkedAt: checked.time, verification: checked.verification, anchor: nil,
+            nameMatched: checked.nameMatched,
             dane: checked.dane, staple: staple, stapled: checked.stapled, mustStaple: checked.mustStaple)
     }
 }

@@ -2,6 +2,7 @@
 // by `feed` and out by `takeCiphertext`; every other method says in an enum what OpenSSL made of it.
 
 import CLibSSL
+import Glibc
 import NIOCore
 
 /// One TLS connection. Used from one thread at a time.
@@ -19,11 +20,16 @@ final class TLSConnection {
     /// What the verify callback saw.
     var faults: [ChainFault] = []
     fileprivate var mustHold = false
+    /// The moment at which certificates must be valid, in seconds since 1970: one for all that is checked of a connection.
+    private let checkedAt: Int
     /// Usable TLSA records; nil: none were given.
     private(set) var usableRecords: Int?
 
     /// - serverName: what a client asks for by SNI; IP addresses are not sent (RFC 6066 §3).
-    init(context: TLSContext, serverName: String?, verification: TLSVerification) throws(TLSError) {
+    /// - checkedAt: the moment at which certificates must be valid, in seconds since 1970.
+    init(
+        context: TLSContext, serverName: String?, verification: TLSVerification, checkedAt: Int = time(nil)
+    ) throws(TLSError) {
         ERR_clear_error()
         guard let ssl = SSL_new(context.pointer) else { throw .takingQueue(.internal) }
         guard let incoming = BIO_new(BIO_s_mem()), let outgoing = BIO_new(BIO_s_mem()) else {
@@ -38,6 +44,8 @@ final class TLSConnection {
         self.incoming = incoming
         self.outgoing = outgoing
         self.verification = verification
+        self.checkedAt = checkedAt
+        X509_VERIFY_PARAM_set_time(SSL_get0_param(ssl), checkedAt)
         SSL_set_ex_data(ssl, exDataIndex, Unmanaged.passUnretained(self).toOpaque())
         switch context.role {
         case .server: SSL_set_accept_state(ssl)
@@ -178,6 +186,7 @@ final class TLSConnection {
             serverName: text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)),
             alpn: applicationProtocol(),
             chain: presented,
+            checkedAt: checkedAt,
             verification: checked.verification,
             anchor: checked.anchor,
             nameMatched: matched,
@@ -186,7 +195,7 @@ final class TLSConnection {
             },
             staple: staple,
             stapled: staple.map {
-                StapledStatus($0, chain: presented, anchor: checked.anchor, at: Int(time(nil)))
+                StapledStatus($0, chain: presented, anchor: checked.anchor, at: checkedAt)
             },
             mustStaple: leaf.map { zegel_X509_must_staple($0) == 1 } ?? false)
     }
@@ -203,7 +212,7 @@ final class TLSConnection {
         guard let leaf else { return CheckedChain(verification: .notPresented) }
         if usableRecords != nil {
             // The handshake asked the TLSA records, or, without a usable one, asked for a name too.
-            return CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl)
+            return CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl, at: checkedAt)
         }
         let result = Int32(truncatingIfNeeded: SSL_get_verify_result(ssl))
         if faults.isEmpty, result != X509_V_OK {
@@ -214,7 +223,7 @@ final class TLSConnection {
             // OpenSSL keeps no record of where a faulty chain led: it is built once more.
             anchor: faults.isEmpty
                 ? CheckedChain.last(of: SSL_get0_verified_chain(ssl))
-                : CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl).anchor)
+                : CheckedChain(leaf, SSL_get_peer_cert_chain(ssl), trustedBy: ssl, at: checkedAt).anchor)
     }
 
     private func text(_ string: UnsafePointer<CChar>?) -> String? { string.map { String(cString: $0) } }

@@ -44,15 +44,19 @@ public final class DNSTable: DNSResolving {
         let known = entries.keys.contains { $0.hasPrefix("\(name) ") }
         switch entries[question] ?? (known ? .nodata() : .nxdomain()) {
         case .records(let records, let security, let canonical, let ttl):
+            let end = canonical.flatMap { try? DomainName($0) }
             return DNSAnswer(
-                name: name, type: type, outcome: .records(records),
-                canonicalName: canonical.flatMap { try? DomainName($0) }, security: security, ttl: ttl)
+                name: name, type: type, outcome: .records(records), canonicalName: end, security: security,
+                ttl: ttl, packet: DNSPacket.response(name, type, records, canonical: end, ttl: ttl))
         case .nodata(let security, let canonical):
+            let end = canonical.flatMap { try? DomainName($0) }
             return DNSAnswer(
-                name: name, type: type, outcome: .nodata,
-                canonicalName: canonical.flatMap { try? DomainName($0) }, security: security, ttl: 60)
+                name: name, type: type, outcome: .nodata, canonicalName: end, security: security, ttl: 60,
+                packet: DNSPacket.response(name, type, [], canonical: end, ttl: 60))
         case .nxdomain(let security):
-            return DNSAnswer(name: name, type: type, outcome: .nxdomain, security: security, ttl: 60)
+            return DNSAnswer(
+                name: name, type: type, outcome: .nxdomain, security: security, ttl: 60,
+                packet: DNSPacket.response(name, type, [], exists: false, ttl: 60))
         case .failure(let code): throw DNSFailure(code, question)
         }
     }

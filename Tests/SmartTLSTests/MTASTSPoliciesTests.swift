@@ -97,9 +97,9 @@ private final class World: Sendable {
     }
 }
 
-extension MTASTSStatus {
+extension MTASTSStanding {
     fileprivate var text: String {
-        switch self {
+        switch status {
         case .unasked: "unasked"
         case .bypassed: "bypassed"
         case .absent: "absent"
@@ -119,7 +119,7 @@ extension MTASTSStatus {
         let world = World([record: World.txt("1")])
         world.serve("bar.test", "enforce mx.bar.test 604800")
         let policies = world.policies()
-        for _ in 0..<3 { #expect(await policies.status(of: "bar.test").text == "1 enforce") }
+        for _ in 0..<3 { #expect(await policies.standing(of: "bar.test").text == "1 enforce") }
         #expect(world.fetches == ["bar.test"])
         world.serve("bar.test", "sts-webpki-invalid")
         let day = 86_400
@@ -129,9 +129,9 @@ extension MTASTSStatus {
         ] {
             world.table.change(record, to: entry)
             world.clock.set(.seconds(seconds))
-            #expect(await policies.status(of: "bar.test").text == "1 enforce", "\(seconds)")
+            #expect(await policies.standing(of: "bar.test").text == "1 enforce", "\(seconds)")
             #expect(
-                await world.policies().status(of: "bar.test").text == "1 enforce", "restarted, \(seconds)")
+                await world.policies().standing(of: "bar.test").text == "1 enforce", "restarted, \(seconds)")
         }
         // Its time is over: what follows is what a domain never seen would come to.
         for (entry, end) in [
@@ -140,7 +140,7 @@ extension MTASTSStatus {
         ] as [(DNSTable.Entry, String)] {
             world.clock.set(.seconds(8 * day))
             world.table.change(record, to: entry)
-            #expect(await world.policies().status(of: "bar.test").text == end)
+            #expect(await world.policies().standing(of: "bar.test").text == end)
         }
     }
 
@@ -150,19 +150,20 @@ extension MTASTSStatus {
         let world = World([record: World.txt("1")])
         world.serve("bar.test", "enforce mx.bar.test 604800")
         let policies = world.policies()
-        #expect(await policies.status(of: "bar.test").text == "1 enforce")
+        #expect(await policies.standing(of: "bar.test").text == "1 enforce")
         world.table.change(record, to: World.txt("2"))
         world.serve("bar.test", "testing mx.bar.test 604800")
-        #expect(await policies.status(of: "bar.test").text == "1 enforce", "its record is known for its TTL")
+        #expect(
+            await policies.standing(of: "bar.test").text == "1 enforce", "its record is known for its TTL")
         world.clock.set(.seconds(301))
-        #expect(await policies.status(of: "bar.test").text == "2 testing")
+        #expect(await policies.standing(of: "bar.test").text == "2 testing")
         world.table.change(record, to: World.txt("3"))
         world.serve("bar.test", "sts-policy-invalid")
         world.clock.set(.seconds(700))
-        #expect(await policies.status(of: "bar.test").text == "2 testing")
+        #expect(await policies.standing(of: "bar.test").text == "2 testing")
         world.serve("bar.test", "none mx.bar.test 604800")
         world.clock.set(.seconds(1100))
-        #expect(await policies.status(of: "bar.test").text == "absent", "only mode none ends a policy")
+        #expect(await policies.standing(of: "bar.test").text == "absent", "only mode none ends a policy")
         #expect(world.fetches.count == 4)
     }
 
@@ -173,11 +174,11 @@ extension MTASTSStatus {
         for second in 0..<299 {
             world.table.change(record, to: World.txt("\(second)", ttl: 1))
             world.clock.set(.seconds(second))
-            #expect(await policies.status(of: "bar.test").text == "sts-webpki-invalid")
+            #expect(await policies.standing(of: "bar.test").text == "sts-webpki-invalid")
         }
         #expect(world.fetches.count == 1)
         world.clock.set(.seconds(300))
-        _ = await policies.status(of: "bar.test")
+        _ = await policies.standing(of: "bar.test")
         #expect(world.fetches.count == 2)
     }
 
@@ -186,7 +187,7 @@ extension MTASTSStatus {
         world.serve("bar.test", "enforce mx.bar.test 604800")
         world.shut()
         let policies = world.policies()
-        let waiting = (0..<20).map { _ in Task { await policies.status(of: "bar.test").text } }
+        let waiting = (0..<20).map { _ in Task { await policies.standing(of: "bar.test").text } }
         try await eventually("the fetch has begun") { world.fetches.count == 1 }
         world.open()
         for task in waiting { #expect(await task.value == "1 enforce") }
@@ -199,21 +200,21 @@ extension MTASTSStatus {
             Dictionary(uniqueKeysWithValues: domains.map { ("_mta-sts.\($0) TXT", World.txt("1")) }))
         for domain in domains { world.serve(domain, "enforce mx.bar.test 604800") }
         let policies = world.policies(.init(refreshes: 2))
-        for domain in domains { #expect(await policies.status(of: domain).text == "1 enforce") }
+        for domain in domains { #expect(await policies.standing(of: domain).text == "1 enforce") }
         world.clock.set(.seconds(86_500))
         for domain in domains { world.serve(domain, "testing mx.bar.test 604800") }
         world.shut()
-        for domain in domains { #expect(await policies.status(of: domain).text == "1 enforce") }
+        for domain in domains { #expect(await policies.standing(of: domain).text == "1 enforce") }
         try await eventually("two refreshes") { world.fetches.count == 5 }
         #expect(world.occurrences.filter { $0 == .refreshShed }.count == 1)
         world.open()
-        try await eventually("they arrived") { await policies.status(of: "d0.test").text == "1 testing" }
+        try await eventually("they arrived") { await policies.standing(of: "d0.test").text == "1 testing" }
     }
 
     @Test func `a policy that no mail asks for is refreshed before its time is over`() async throws {
         let world = World([record: World.txt("1")])
         world.serve("bar.test", "enforce mx.bar.test 604800")
-        #expect(await world.policies().status(of: "bar.test").text == "1 enforce")
+        #expect(await world.policies().standing(of: "bar.test").text == "1 enforce")
         // Another worker, which has never seen the domain.
         let policies = world.policies()
         for (day, fetched) in [(1, 0), (5, 0), (6, 6), (7, 6), (12, 12)] {
@@ -235,28 +236,28 @@ extension MTASTSStatus {
         let world = World([record: World.txt("1")])
         world.serve("bar.test", "gave-up")
         let policies = world.policies()
-        #expect(await policies.status(of: "bar.test").text == "unknown")
+        #expect(await policies.standing(of: "bar.test").text == "unknown")
         world.serve("bar.test", "enforce mx.bar.test 604800")
-        #expect(await policies.status(of: "bar.test").text == "1 enforce", "tried again at once")
+        #expect(await policies.standing(of: "bar.test").text == "1 enforce", "tried again at once")
         world.store.isAway.withLock { $0 = true }
-        #expect(await policies.status(of: "bar.test").text == "1 enforce")
-        #expect(await world.policies().status(of: "bar.test").text == "unknown")
+        #expect(await policies.standing(of: "bar.test").text == "1 enforce")
+        #expect(await world.policies().standing(of: "bar.test").text == "unknown")
         world.table.change(record, to: .nxdomain())
-        #expect(await world.policies().status(of: "bar.test").text == "unknown", "one may be held")
+        #expect(await world.policies().standing(of: "bar.test").text == "unknown", "one may be held")
     }
 
     @Test func `what another worker fetched is taken up instead of fetched again`() async {
         let world = World([record: World.txt("1", ttl: 1)])
         world.serve("bar.test", "enforce mx.bar.test 604800")
         let (one, other) = (world.policies(), world.policies())
-        #expect(await one.status(of: "bar.test").text == "1 enforce")
-        #expect(await other.status(of: "bar.test").text == "1 enforce")
+        #expect(await one.standing(of: "bar.test").text == "1 enforce")
+        #expect(await other.standing(of: "bar.test").text == "1 enforce")
         #expect(world.fetches.count == 1)
         world.table.change(record, to: World.txt("2", ttl: 1))
         world.serve("bar.test", "testing mx.bar.test 604800")
         world.clock.set(.seconds(400))
-        #expect(await one.status(of: "bar.test").text == "2 testing")
-        #expect(await other.status(of: "bar.test").text == "2 testing")
+        #expect(await one.standing(of: "bar.test").text == "2 testing")
+        #expect(await other.standing(of: "bar.test").text == "2 testing")
         #expect(world.fetches.count == 2)
     }
 
@@ -267,9 +268,9 @@ extension MTASTSStatus {
         ])
         world.serve("bar.test", "enforce mx.shared.test 604800")
         let policies = world.policies()
-        #expect(await policies.status(of: "bar.test").text == "1 enforce")
+        #expect(await policies.standing(of: "bar.test").text == "1 enforce")
         for domain in ["other.test", "shared.test", "mx.shared.test", "test", "sub.bar.test"] {
-            #expect(await policies.status(of: domain).text == "absent", "\(domain)")
+            #expect(await policies.standing(of: domain).text == "absent", "\(domain)")
         }
         #expect(world.fetches == ["bar.test"])
     }
@@ -280,7 +281,7 @@ extension MTASTSStatus {
             Dictionary(uniqueKeysWithValues: domains.map { ("_mta-sts.\($0) TXT", World.txt("1")) }))
         for domain in domains { world.serve(domain, "enforce mx.bar.test 604800") }
         let policies = world.policies(.init(weight: 20))
-        for domain in domains + domains { #expect(await policies.status(of: domain).text == "1 enforce") }
+        for domain in domains + domains { #expect(await policies.standing(of: domain).text == "1 enforce") }
         #expect(await policies.rememberedWeight <= 20)
         #expect(world.fetches.count == 50)
     }

@@ -4,6 +4,27 @@ import Foundation
 
 /// What a file of evidence says, for people and programs.
 public struct EvidenceReport: Sendable, Hashable, Codable {
+    /// What MTA-STS said of a domain.
+    public struct Policy: Sendable, Hashable, Codable {
+        /// Such as `policy` or `absent`.
+        public let state: String
+        /// The id of the policy in force.
+        public let id: String?
+        /// The id that the domain's record announced at the time.
+        public let announced: String?
+
+        fileprivate init(_ policy: RecordedPolicy) {
+            state = policy.state.rawValue
+            id = policy.id
+            announced = (try? policy.announcedID()) ?? nil
+        }
+
+        fileprivate var text: String {
+            [id.map { "\(state) \($0)" } ?? state, announced.map { "announced \($0)" }]
+                .compactMap { $0 }.joined(separator: ", ")
+        }
+    }
+
     /// One recipient.
     public struct Line: Sendable, Hashable, Codable {
         /// The message.
@@ -28,6 +49,8 @@ public struct EvidenceReport: Sendable, Hashable, Codable {
         public let reasonCode: String
         /// The findings.
         public let findings: [String]
+        /// What MTA-STS said of the domain.
+        public let mtaSTS: Policy
         /// The remote server's answer.
         public let reply: String?
         /// The digest that its event carries.
@@ -36,6 +59,7 @@ public struct EvidenceReport: Sendable, Hashable, Codable {
         private enum CodingKeys: String, CodingKey {
             case message, recipient, kind, domain, host, address, ruleset, outcome, findings, reply, digest
             case judgedAt = "judged_at"
+            case mtaSTS = "mta_sts"
             case reasonCode = "reason_code"
         }
     }
@@ -58,7 +82,8 @@ public struct EvidenceReport: Sendable, Hashable, Codable {
                 judgedAt: Date(timeIntervalSince1970: Double(judgement.madeAt / 1000)).formatted(.iso8601),
                 ruleset: "\(judgement.ruleset.name)/\(judgement.ruleset.version)",
                 outcome: judgement.verdict.outcome.rawValue, reasonCode: judgement.verdict.reason.rawValue,
-                findings: judgement.findings.findings.map(\.rawValue), reply: entry.delivery.reply,
+                findings: judgement.findings.findings.map(\.rawValue),
+                mtaSTS: Policy(judgement.policy), reply: entry.delivery.reply,
                 digest: entry.digest)
         }
     }
@@ -71,6 +96,7 @@ public struct EvidenceReport: Sendable, Hashable, Codable {
               host      \(line.host) [\(line.address)] for \(line.domain)
               judged    \(line.judgedAt) under \(line.ruleset): \(line.outcome) (\(line.reasonCode))
               findings  \(line.findings.joined(separator: ", "))
+              mta-sts   \(line.mtaSTS.text)
               answer    \(line.reply ?? "none")
               digest    \(line.digest)
             """

@@ -7,8 +7,9 @@ import TLS
 
 /// One judgement with everything that led to it.
 public struct Judgement: Sendable, Hashable, Codable {
-    /// The format of this record; readers refuse what they do not know.
-    public static let format = 1
+    /// The format of this record; readers refuse what they do not know. Format 1 had neither `routedAt` nor, of the MTA-STS policy,
+    /// when and with which answer it was asked for.
+    public static let format = 2
 
     /// A static route to a host (`delivery.routes`).
     public struct ConfiguredHost: Sendable, Hashable, Codable {
@@ -54,6 +55,8 @@ public struct Judgement: Sendable, Hashable, Codable {
     public let port: Int
     /// The lookups that named host, address and TLSA records.
     public let lookups: [RecordedLookup]
+    /// When they were made, in milliseconds since 1970: an NTA 7516 record counts by the month of that moment.
+    public let routedAt: Int64?
     /// What MTA-STS said of the domain.
     public let policy: RecordedPolicy
     /// The host.

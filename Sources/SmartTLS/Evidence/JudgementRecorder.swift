@@ -34,7 +34,8 @@ extension Judgement {
             route.origin == .configured ? ConfiguredHost(host: host.name, port: host.port ?? port) : nil
         self.port = port
         self.lookups = route.lookups.map(RecordedLookup.init)
-        self.policy = RecordedPolicy(route.sts)
+        self.routedAt = route.routedAt
+        self.policy = RecordedPolicy(route.policy)
         self.host = host.name
         self.address = address.address.description
         self.exclusion = exclusion

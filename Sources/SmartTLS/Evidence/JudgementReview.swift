@@ -6,17 +6,21 @@ import Policy
 import TLS
 
 extension Judgement {
+    /// The longest that a judgement may rest on what was asked before it, in milliseconds: a route is kept for an hour at most, and
+    /// a delivery tries hosts for no longer than another one.
+    static let longestReliance: Int64 = 2 * 3600 * 1000
+
     /// Makes the judgement again.
     ///
-    /// What is taken on trust is what validation said of each DNS answer, that the connection and the scan were as recorded, what
-    /// MTA-STS said of the domain, and which networks were configured as outside the European Economic Area.
+    /// What is taken on trust is what validation said of each DNS answer, that the connection and the scan were as recorded, what an
+    /// MTA-STS policy host served, and which networks were configured as outside the European Economic Area.
     /// - Parameter certificates: DER by digest; each was checked against its digest.
     /// - Throws: `EvidenceError`, where it cannot be made or leads elsewhere.
     public func review(certificates: [String: [UInt8]]) async throws(EvidenceError) {
-        guard format == Judgement.format else {
+        guard (1...Judgement.format).contains(format) else {
             throw EvidenceError(.unreadable, "format \(format) is not known")
         }
-        let (route, host, address) = try await routed()
+        let (route, host, address) = try await routed(at: try reliedOn(routedAt, "the lookups"))
         if let exclusion, !EEANetworks.holds(exclusion, for: self.address) {
             throw EvidenceError(.contradicted, "\(self.address) is not in \(exclusion)")
         }
@@ -38,11 +42,25 @@ extension Judgement {
         }
     }
 
+    /// The moment at which something was asked that the judgement rests on, in milliseconds since 1970; format 1 has none but its own.
+    private func reliedOn(_ time: Int64?, _ what: String) throws(EvidenceError) -> Int64 {
+        guard (time == nil) == (format == 1) else {
+            throw EvidenceError(.unreadable, "format \(format) does not say so when \(what) were asked for")
+        }
+        guard let time else { return madeAt }
+        // Either way, for the clock may have been set between the two.
+        let (distance, overflow) = madeAt.subtractingReportingOverflow(time)
+        guard !overflow, distance.magnitude <= Judgement.longestReliance.magnitude else {
+            throw EvidenceError(.contradicted, "\(what) were not asked for at the time of the judgement")
+        }
+        return time
+    }
+
     /// The host and address, found again from the recorded answers.
-    private func routed() async throws(EvidenceError) -> (Route, RouteHost, RouteAddress) {
+    private func routed(at time: Int64) async throws(EvidenceError) -> (Route, RouteHost, RouteAddress) {
         let resolver = try ReplayedAnswers(lookups)
-        // The NTA 7516 record counted by the month of the judgement, not by that of its review.
-        let month = ruleset.nta == nil ? nil : Month(of: madeAt)
+        // The NTA 7516 record counted by the month in which it was looked up, not by that of the connection or of this review.
+        let month = ruleset.nta == nil ? nil : Month(of: time)
         let lookup = RouteLookup(resolver: resolver, ownName: nil, port: port, month: month)
         let result: RouteLookup.Result
         if let configured {
@@ -62,11 +80,17 @@ extension Judgement {
         return (route, host, address)
     }
 
+    /// What MTA-STS said of the domain.
+    private func sts() throws(EvidenceError) -> MTASTSStatus {
+        guard policy.isAsked else { return try policy.status(of: domain, at: madeAt) }
+        return try policy.status(of: domain, at: try reliedOn(policy.askedAt, "MTA-STS records"))
+    }
+
     /// The findings, made again.
     private func found(
         _ host: RouteHost, _ address: RouteAddress, _ certificates: [String: [UInt8]]
     ) throws(EvidenceError) -> HostFindings {
-        let sts = try policy.status(at: madeAt)
+        let sts = try sts()
         guard let connection else {
             guard let absence else {
                 throw EvidenceError(.unreadable, "it tells neither of a connection nor of its absence")

@@ -1,5 +1,7 @@
-// What MTA-STS said of a domain when a host of it was judged, in a form that can be read again.
+// What MTA-STS said of a domain when a host of it was judged, and the answer that announced its policy, in a form that can be read
+// again.
 
+import DNS
 import Foundation
 import Policy
 
@@ -35,9 +37,16 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
     public let detail: String?
     /// Whether its record was wrongly signed.
     public let isBogus: Bool?
+    /// When it was asked for, in milliseconds since 1970; nil: it was not, or the record is of format 1.
+    public let askedAt: Int64?
+    /// The answer for `_mta-sts.<domain>`; nil: it was not asked for, there was none, or the record is of format 1.
+    public let lookup: RecordedLookup?
 
-    /// Writes a status down.
-    init(_ status: MTASTSStatus) {
+    /// Writes down what was said.
+    init(_ standing: MTASTSStanding) {
+        let status = standing.status
+        askedAt = standing.askedAt
+        lookup = standing.record.map(RecordedLookup.init)
         var inForce: MTASTSInForce?
         var why: MTASTSUnavailable?
         var unknown: MTASTSUnknown?
@@ -56,11 +65,39 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
         (detail, isBogus) = (unknown?.detail ?? why?.detail, unknown?.isBogus)
     }
 
-    /// The status again, as it was at a time.
+    /// Whether somebody asked for the policy, so that it is known when.
+    var isAsked: Bool { state != .unasked && state != .bypassed }
+
+    /// The id that the domain's record announced; nil: none, or there was no answer.
     ///
-    /// - Parameter time: when the host was judged, in milliseconds since 1970.
+    /// - Throws: `EvidenceError` where the recorded answer is none.
+    func announcedID() throws(EvidenceError) -> String? {
+        guard let lookup else { return nil }
+        do {
+            guard case .record(let record) = MTASTSRecord.read(try lookup.answer().records) else {
+                return nil
+            }
+            return record.id
+        } catch let error as EvidenceError {
+            throw error
+        } catch {
+            throw EvidenceError(.unreadable, "\(error)")
+        }
+    }
+
+    /// The status again, as it was at a time. A policy that is held may be in force under another id than the one announced,
+    /// and without one (RFC 8461 §5.1).
+    ///
+    /// - Parameter time: when it was asked for, in milliseconds since 1970.
     /// - Throws: `EvidenceError` where it is none, or its policy was not in force then.
-    func status(at time: Int64) throws(EvidenceError) -> MTASTSStatus {
+    func status(of domain: String, at time: Int64) throws(EvidenceError) -> MTASTSStatus {
+        if let lookup {
+            let name = (try? DomainName(domain))?.below("_mta-sts")
+            guard isAsked, lookup.name == name, lookup.type == DNSRecordType.txt.rawValue else {
+                throw EvidenceError(.contradicted, "an answer that is not that of the MTA-STS record")
+            }
+        }
+        let announced = try announcedID()
         switch state {
         case .unasked: return .unasked
         case .bypassed: return .bypassed
@@ -68,6 +105,9 @@ public struct RecordedPolicy: Sendable, Hashable, Codable {
         case .unavailable:
             guard let reason, let detail else {
                 throw EvidenceError(.unreadable, "a policy is missing without a reason")
+            }
+            guard announced != nil || askedAt == nil else {
+                throw EvidenceError(.contradicted, "no MTA-STS record announced a policy")
             }
             return .unavailable(MTASTSUnavailable(reason: reason, detail: detail))
         case .unknown:

@@ -24,7 +24,7 @@ public enum MTASTSOccurrence: Sendable, Hashable {
 public actor MTASTSPolicies {
     /// The bounds (law 9).
     struct Bounds: Sendable {
-        /// Patterns and domains that are remembered in the process.
+        /// Patterns, domains, and 256 octets each of their records' answers that are remembered in the process.
         var weight = 100_000
         /// Refreshes ahead at once.
         var refreshes = 16
@@ -36,12 +36,13 @@ public actor MTASTSPolicies {
         let lookup: MTASTSCacheEntry.Lookup
         let unknown: MTASTSUnknown?
         let until: Date
+        var answer: DNSAnswer?
     }
 
     private struct Kept {
         var entry: MTASTSCacheEntry
         var record: Record
-        var weight: Int { 1 + (entry.held?.policy.mx.count ?? 0) }
+        var weight: Int { 1 + (entry.held?.policy.mx.count ?? 0) + (record.answer?.packet.count ?? 0) / 256 }
     }
 
     private let resolver: any DNSResolving
@@ -52,7 +53,7 @@ public actor MTASTSPolicies {
     private let bounds: Bounds
     private var kept: [DomainName: Kept] = [:]
     private var weight = 0
-    private var underWay: [DomainName: Task<MTASTSStatus, Never>] = [:]
+    private var underWay: [DomainName: Task<MTASTSStanding, Never>] = [:]
     private var refreshing = 0
 
     /// Sets up the door.
@@ -89,14 +90,16 @@ public actor MTASTSPolicies {
     /// What is in force for a recipient domain. Waits for a fetch only where nothing else can be known.
     ///
     /// - Parameter domain: the recipient's own, in lower-case A-labels.
-    public func status(of domain: String) async -> MTASTSStatus {
+    public func standing(of domain: String) async -> MTASTSStanding {
         // What is no domain name has no record; routing says what it is.
-        guard let name = try? DomainName(domain), name.isHostName else { return .absent }
-        if let status = remembered(name) { return status }
-        let status = await work(on: name)
+        guard let name = try? DomainName(domain), name.isHostName else {
+            return MTASTSStanding(.absent, askedAt: now())
+        }
+        if let standing = remembered(name) { return standing }
+        let standing = await work(on: name)
         // What was read from the store may be due for a refresh.
         _ = remembered(name)
-        return status
+        return standing
     }
 
     /// Refreshes, until the task is cancelled, policies whose time is nearly over though no mail has asked for them.
@@ -124,7 +127,7 @@ public actor MTASTSPolicies {
     var rememberedWeight: Int { weight }
 
     /// The answer without waiting; nil where there is none. Starts a refresh where one is due.
-    private func remembered(_ domain: DomainName) -> MTASTSStatus? {
+    private func remembered(_ domain: DomainName) -> MTASTSStanding? {
         let time = now()
         guard var known = kept[domain], time < known.record.until, known.record.until <= time + bounds.record
         else { return nil }
@@ -133,8 +136,8 @@ public actor MTASTSPolicies {
         case .ahead: refresh(domain)
         case .no: break
         }
-        return Self.status(
-            known.entry.settle(for: domain, known.record.lookup, .none, now: time), known.record.unknown)
+        return Self.standing(
+            known.entry.settle(for: domain, known.record.lookup, .none, now: time), known.record, at: time)
     }
 
     private func refresh(_ domain: DomainName) {
@@ -148,17 +151,17 @@ public actor MTASTSPolicies {
     }
 
     /// Works on a domain, once at a time.
-    private func work(on domain: DomainName, refreshes: Bool = false) async -> MTASTSStatus {
+    private func work(on domain: DomainName, refreshes: Bool = false) async -> MTASTSStanding {
         if let task = underWay[domain] { return await task.value }
         let task = Task { await find(domain, refreshes: refreshes) }
         underWay[domain] = task
-        let status = await task.value
+        let standing = await task.value
         underWay[domain] = nil
-        return status
+        return standing
     }
 
-    private func find(_ domain: DomainName, refreshes: Bool) async -> MTASTSStatus {
-        async let answer = record(of: domain)
+    private func find(_ domain: DomainName, refreshes: Bool) async -> MTASTSStanding {
+        async let looked = record(of: domain)
         // Another worker may have fetched what this one lacks, or holds an older one of.
         var entry = kept[domain]?.entry ?? MTASTSCacheEntry(policyDomain: domain)
         do {
@@ -166,12 +169,12 @@ public actor MTASTSPolicies {
         } catch {
             observe(.storeFailed)
             if entry.held?.isExpired(at: now()) ?? true {
-                _ = await answer
-                return .unknown(
-                    MTASTSUnknown(isBogus: false, detail: "what is held of \(domain) cannot be read"))
+                return Self.standing(
+                    MTASTSUnknown(isBogus: false, detail: "what is held of \(domain) cannot be read"),
+                    await looked, at: now())
             }
         }
-        let record = await answer
+        let record = await looked
         var fetched = MTASTSCacheEntry.Fetch.none
         var gaveUp: String?
         let demand = entry.demand(for: domain, record.lookup, now: now())
@@ -188,15 +191,16 @@ public actor MTASTSPolicies {
                 gaveUp = why
             }
         }
-        let inForce = entry.settle(for: domain, record.lookup, fetched, now: now())
+        let time = now()
+        let inForce = entry.settle(for: domain, record.lookup, fetched, now: time)
         if case .policy = fetched, let held = entry.held {
             do { try await store.keep(StoredMTASTSPolicy(held, of: domain)) } catch { observe(.storeFailed) }
         }
         if let gaveUp, case .nothing = inForce {
-            return .unknown(MTASTSUnknown(isBogus: false, detail: gaveUp))
+            return Self.standing(MTASTSUnknown(isBogus: false, detail: gaveUp), record, at: time)
         }
         keep(Kept(entry: entry, record: record), of: domain)
-        return Self.status(inForce, record.unknown)
+        return Self.standing(inForce, record, at: time)
     }
 
     private func record(of domain: DomainName) async -> Record {
@@ -208,8 +212,9 @@ public actor MTASTSPolicies {
             let answer = try await resolver.resolve(name, .txt)
             let until = now() + min(TimeInterval(answer.ttl), bounds.record)
             switch MTASTSRecord.read(answer.records) {
-            case .record(let record): return Record(lookup: .id(record.id), unknown: nil, until: until)
-            case .absent: return Record(lookup: .absent, unknown: nil, until: until)
+            case .record(let record):
+                return Record(lookup: .id(record.id), unknown: nil, until: until, answer: answer)
+            case .absent: return Record(lookup: .absent, unknown: nil, until: until, answer: answer)
             }
         } catch {
             let unknown = MTASTSUnknown(isBogus: error.code == .bogus, detail: error.description)
@@ -218,15 +223,23 @@ public actor MTASTSPolicies {
         }
     }
 
-    private static func status(
-        _ inForce: MTASTSCacheEntry.InForce, _ unknown: MTASTSUnknown?
-    ) -> MTASTSStatus {
-        switch inForce {
-        case .policy(let held): .policy(MTASTSInForce(held))
-        case .nothing(nil): .absent
-        case .nothing(let why?): .unavailable(why)
-        case .unknown: .unknown(unknown ?? MTASTSUnknown(isBogus: false, detail: "no answer"))
-        }
+    private static func standing(
+        _ inForce: MTASTSCacheEntry.InForce, _ record: Record, at time: Date
+    ) -> MTASTSStanding {
+        let status: MTASTSStatus =
+            switch inForce {
+            case .policy(let held): .policy(MTASTSInForce(held))
+            case .nothing(nil): .absent
+            case .nothing(let why?): .unavailable(why)
+            case .unknown: .unknown(record.unknown ?? MTASTSUnknown(isBogus: false, detail: "no answer"))
+            }
+        return MTASTSStanding(status, record: record.answer, askedAt: time)
+    }
+
+    private static func standing(
+        _ unknown: MTASTSUnknown, _ record: Record, at time: Date
+    ) -> MTASTSStanding {
+        MTASTSStanding(.unknown(unknown), record: record.answer, askedAt: time)
     }
 
     // MARK: What is remembered

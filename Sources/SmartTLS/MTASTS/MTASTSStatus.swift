@@ -22,6 +22,21 @@ public struct MTASTSInForce: Sendable, Hashable {
     public var isEnforced: Bool { policy.mode == .enforce }
 }
 
+/// What MTA-STS said of a recipient domain, and what that was read from.
+public struct MTASTSStanding: Sendable, Hashable {
+    /// What it said.
+    public let status: MTASTSStatus
+    /// The answer for the record at `_mta-sts`; nil: it was not asked for, or there was no answer.
+    let record: DNSAnswer?
+    /// When, in milliseconds since 1970; nil: it was not asked for.
+    let askedAt: Int64?
+
+    init(_ status: MTASTSStatus, record: DNSAnswer? = nil, askedAt: Date? = nil) {
+        (self.status, self.record) = (status, record)
+        self.askedAt = askedAt.map { Int64($0.timeIntervalSince1970 * 1000) }
+    }
+}
+
 /// Whether the hosts of a recipient domain are to be held against an MTA-STS policy, and which.
 public enum MTASTSStatus: Sendable, Hashable {
     /// It was not looked for: nothing follows.

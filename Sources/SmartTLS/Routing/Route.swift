@@ -70,12 +70,16 @@ public struct Route: Sendable, Hashable {
     public internal(set) var hosts: [RouteHost]
     /// Hosts left out because their addresses could not be looked up now.
     public let gaps: [RouteGap]
+    /// What MTA-STS says of the recipient domain, and what that was read from.
+    var policy = MTASTSStanding(.unasked)
     /// What MTA-STS says of the recipient domain, at the time of asking.
-    public internal(set) var sts = MTASTSStatus.unasked
+    public var sts: MTASTSStatus { policy.status }
     /// What the domain's NTA 7516 record says; nil: it was not asked for.
     public internal(set) var nta: Finding?
     /// The answers that it was made of.
     public internal(set) var lookups: [DNSAnswer] = []
+    /// When they were asked for, in milliseconds since 1970.
+    public internal(set) var routedAt: Int64 = 0
 
     /// A random order among hosts of equal preference (RFC 5321 §5.1) and among addresses of one family.
     func shuffled(using generator: inout any RandomNumberGenerator & Sendable) -> Route {

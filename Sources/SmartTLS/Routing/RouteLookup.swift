@@ -19,10 +19,10 @@ struct RouteLookup {
         let outcome: Swift.Result<Route, RoutingFailure>
         let ttl: UInt32?
 
-        /// The same, with the answers that it was made of.
-        func with(_ lookups: [DNSAnswer]) -> Result {
+        /// The same, with the answers that it was made of, and when they were asked for in milliseconds since 1970.
+        func with(_ lookups: [DNSAnswer], at time: Int64) -> Result {
             guard case .success(var route) = outcome else { return self }
-            route.lookups = lookups
+            (route.lookups, route.routedAt) = (lookups, time)
             return Result(outcome: .success(route), ttl: ttl)
         }
 

@@ -74,7 +74,7 @@ public actor Router {
     ///   - heedsNTA: whether its NTA 7516 record counts (`Ruleset.nta`).
     /// - Throws: `RoutingFailure`, temporary when a lookup failed, final when DNS says that there is no way.
     public func route(to domain: String, heedsNTA: Bool = false) async throws(RoutingFailure) -> Route {
-        async let sts = policy(for: domain)
+        async let policy = policy(for: domain)
         let destination = Destination(domain: domain, heedsNTA: heedsNTA)
         let outcome: Result<Route, RoutingFailure>
         if let entry = kept[destination], entry.until > now() {
@@ -84,15 +84,15 @@ public actor Router {
         }
         var route = try outcome.get().shuffled(using: &generator)
         // A policy is about MX hosts (RFC 8461 §4.1), and a signed record that names others stands in for these.
-        let status = await sts
-        route.sts = route.origin == .nta ? .bypassed : status
+        let standing = await policy
+        route.policy = route.origin == .nta ? MTASTSStanding(.bypassed) : standing
         return route
     }
 
     /// What MTA-STS says of the domain, whose MX records a static route replaces.
-    private func policy(for domain: String) async -> MTASTSStatus {
-        if staticRoutes[domain] != nil { return .bypassed }
-        return await policies?.status(of: domain) ?? .unasked
+    private func policy(for domain: String) async -> MTASTSStanding {
+        if staticRoutes[domain] != nil { return MTASTSStanding(.bypassed) }
+        return await policies?.standing(of: domain) ?? MTASTSStanding(.unasked)
     }
 
     /// The route to a gateway that an operator named for mail to a domain; nothing of it is kept.
@@ -102,11 +102,12 @@ public actor Router {
         to domain: String, through gateway: HostPort, heedsNTA: Bool = false
     ) async throws(RoutingFailure) -> Route {
         let recorder = AnswerRecorder(resolver)
-        let lookup = lookup(recorder, heedsNTA: heedsNTA)
+        let time = milliseconds
+        let lookup = lookup(recorder, heedsNTA: heedsNTA, at: time)
         let result = await lookup.route(to: domain, through: gateway.host, port: gateway.port)
-            .with(recorder.answers)
+            .with(recorder.answers, at: time)
         var route = try result.outcome.get().shuffled(using: &generator)
-        route.sts = .bypassed
+        route.policy = MTASTSStanding(.bypassed)
         return route
     }
 
@@ -115,24 +116,28 @@ public actor Router {
     /// Octets of the DNS messages that are kept with them.
     private(set) var keptOctets = 0
 
-    private func lookup(_ recorder: AnswerRecorder, heedsNTA: Bool) -> RouteLookup {
-        let month = heedsNTA ? Month(of: Int64(date().timeIntervalSince1970 * 1000)) : nil
-        return RouteLookup(resolver: recorder, ownName: ownName, port: port, month: month)
+    private var milliseconds: Int64 { Int64(date().timeIntervalSince1970 * 1000) }
+
+    private func lookup(_ recorder: AnswerRecorder, heedsNTA: Bool, at time: Int64) -> RouteLookup {
+        RouteLookup(
+            resolver: recorder, ownName: ownName, port: port, month: heedsNTA ? Month(of: time) : nil)
     }
 
     private func find(_ destination: Destination) async throws(RoutingFailure) -> RouteLookup.Result {
         if let task = underWay[destination] { return await task.value }
         let domain = destination.domain
         let recorder = AnswerRecorder(resolver)
-        let lookup = lookup(recorder, heedsNTA: destination.heedsNTA)
+        let time = milliseconds
+        let lookup = lookup(recorder, heedsNTA: destination.heedsNTA, at: time)
         let task: Task<RouteLookup.Result, Never>
         if let target = staticRoutes[domain] {
             task = Task {
-                await lookup.route(to: domain, through: target.host, port: target.port).with(recorder.answers)
+                await lookup.route(to: domain, through: target.host, port: target.port)
+                    .with(recorder.answers, at: time)
             }
         } else {
             let name = try Router.name(of: domain)
-            task = Task { await lookup.route(to: name).with(recorder.answers) }
+            task = Task { await lookup.route(to: name).with(recorder.answers, at: time) }
         }
         underWay[destination] = task
         let result = await task.value

@@ -16,7 +16,7 @@ public struct Examination: Sendable {
     public let address: RouteAddress
     /// `delivery.port`.
     let port: Int
-    /// When, in milliseconds since 1970.
+    /// When, in milliseconds since 1970: with TLS the moment at which its certificates were checked.
     let time: Int64
     /// What was found.
     public internal(set) var findings: HostFindings
@@ -97,7 +97,8 @@ public struct HostExaminer: Sendable {
         ) -> Outcome {
             .seen(
                 Examination(
-                    route: route, host: host, address: address, port: port, time: time,
+                    route: route, host: host, address: address, port: port,
+                    time: peer?.checkedAt.map { Int64($0) * 1000 } ?? time,
                     findings: findings.adding(route.nta).adding(exclusion.map { _ in .outsideEEA }),
                     peer: peer, absence: absence, exclusion: exclusion, session: session))
         }
