@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Whom we hold for proven, beside whom Postfix's posttls-finger and NLnet Labs' ldns-dane hold for proven, on the recipients of the lab.
+"""Whom we hold for proven, beside whom Postfix's posttls-finger and NLnet Labs' ldns-dane hold for proven, and what testssl finds wrong
+with a certificate, on the recipients of the lab.
 
 The world of Tests/RecipientLab runs in a network namespace of its own, mail hosts on port 25, and the resolver of everybody is an
-unbound that validates. `zegel judge`, posttls-finger and ldns-dane look at the same hosts at the same time. Every disagreement must
+unbound that validates. `zegel judge`, posttls-finger, ldns-dane and testssl look at the same hosts at the same time. Every disagreement must
 be in the table of docs/agreement.md with the reason why ours is right, and every line of that table must still be one.
 
 Recipients with an MTA-STS policy, an NTA 7516 record or a static route are left out, of which the others know nothing, and those
@@ -18,7 +19,10 @@ parser.add_argument("--print", action="store_true", help="print each answer")
 parser.add_argument("--within", action="store_true", help=argparse.SUPPRESS)
 arguments = parser.parse_args()
 TABLE = os.path.join(ROOT, "docs", "agreement.md")
-ASKED = ["posttls-finger dane", "posttls-finger verify", "ldns-dane"]
+ASKED = ["posttls-finger dane", "posttls-finger verify", "ldns-dane", "testssl"]
+# What is wrong with a certificate, in the words of our findings.
+FAULTS = {"no-certificate", "self-signed", "untrusted-root", "missing-intermediate", "bad-signature", "expired", "not-yet-valid",
+          "weak-certificate", "wrong-purpose", "chain-invalid", "name-mismatch"}
 
 if not arguments.within:
     # A namespace with nothing but loopback, in which ports 25 and 53 are free and /etc/resolv.conf is ours.
@@ -129,6 +133,34 @@ def finger(made, case, level):
     return False, None
 
 
+def testssl(path, made, case, host):
+    """What testssl finds wrong with the certificate of a host, in the words of our findings."""
+    output = f"{path}/{case['name']}.json"
+    run("testssl", "-t", "smtp", "-S", "--ip", host["address"], "--nodns", "none", "--add-ca", made["trustRoots"], "--warnings", "off",
+        "--quiet", "--color", "0", "--jsonfile", output, f"{host['name']}:25", timeout=240)
+    with open(output) as f:
+        rows = {row["id"].split(" ")[0]: row for row in json.load(f)}
+    said = lambda name: rows.get(name, {}).get("finding", "")
+    is_bad = lambda name: rows.get(name, {}).get("severity") in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+    chain, faults = said("cert_chain_of_trust"), set()
+    if "passed" not in chain:
+        faults |= {fault for words, fault in (
+            ("self signed CA", "untrusted-root"), ("self signed)", "self-signed"), ("chain incomplete", "missing-intermediate"),
+            ("expired", "expired"), ("not yet valid", "not-yet-valid"), ("purpose", "wrong-purpose")) if words in chain} or {"chain-invalid"}
+    if said("cert_expirationStatus") == "expired":
+        faults.add("expired")
+    if "does not match" in said("cert_trust"):
+        faults.add("name-mismatch")
+    if "incorrectly used" in said("cert_extKeyUsage"):
+        faults.add("wrong-purpose")
+    if is_bad("cert_keySize") or is_bad("cert_signatureAlgorithm"):
+        faults.add("weak-certificate")
+    if arguments.print:
+        print(f"      {case['name']:32} testssl: {chain}; {said('cert_expirationStatus')}; {said('cert_notBefore')}; {said('cert_trust')}; "
+              f"{said('cert_keySize')}; {said('cert_signatureAlgorithm')}", flush=True)
+    return faults
+
+
 def compare(made, case, report):
     """(asked, theirs, ours) for what can be asked of a case."""
     answers = []
@@ -159,6 +191,11 @@ def compare(made, case, report):
     if pairs:
         apart = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
         answers.append((ASKED[2], word(apart[0]), word(apart[1])))
+    # What is wrong with the certificate: only of cases that are about one, for testssl takes several seconds for a host.
+    if case["name"].startswith("certificate-"):
+        words = lambda faults: ", ".join(sorted(faults)) or "nothing"
+        host = report["hosts"][0]
+        answers.append((ASKED[3], words(testssl(made["path"], made, case, host)), words(FAULTS & set(host["findings"]))))
     return case["name"], answers
 
 
@@ -167,6 +204,7 @@ known = table()
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with folder() as path, world(path) as made, resolver(path, made):
+    made["path"] = path
     cases = [case for case in made["cases"] if not case["isOurs"] and not case["isSilent"]]
     begun = time.monotonic()
     reports = judged(path, made, cases)
@@ -177,14 +215,14 @@ with folder() as path, world(path) as made, resolver(path, made):
             for asked, theirs, mine in answers:
                 counts[asked] += 1
                 if arguments.print:
-                    print(f"      {name:32} {asked:22} theirs {theirs:7} ours {mine}", flush=True)
+                    print(f"      {name:32} {asked:22} theirs {theirs}, ours {mine}", flush=True)
                 if theirs != mine:
                     apart[name, asked] = (theirs, mine)
     report.figure("the others", f"{time.monotonic() - begun:.1f} s")
 for asked in ASKED:
     report.figure(asked, f"{counts[asked]} compared, {sum(1 for _, a in apart if a == asked)} apart")
 for (name, asked), (theirs, mine) in sorted(apart.items()):
-    print(f"      {name:32} {asked:22} theirs {theirs:7} ours {mine}", flush=True)
+    print(f"      {name:32} {asked:22} theirs {theirs}, ours {mine}", flush=True)
 compared = {case["name"] for case in cases}
 missing = {key: value for key, value in known.items() if key[0] in compared or not arguments.cases}
 report.check("every disagreement is in docs/agreement.md, with its reason", not set(apart) - set(known), str(sorted(set(apart) - set(known))))
@@ -192,5 +230,5 @@ report.check("every line of docs/agreement.md is still one", not set(missing) - 
 report.check("they are what the table says", all(known[key] == value for key, value in apart.items()),
              str([(key, value) for key, value in apart.items() if known[key] != value]))
 if not arguments.cases:
-    report.check("enough was compared", counts[ASKED[0]] >= 120 and counts[ASKED[2]] >= 50, str(counts))
+    report.check("enough was compared", counts[ASKED[0]] >= 120 and counts[ASKED[2]] >= 50 and counts[ASKED[3]] >= 20, str(counts))
 print(f"agreement: {report.count} checks hold", flush=True)
