@@ -86,11 +86,16 @@ public struct DomainName: Sendable, Hashable, Comparable, CustomStringConvertibl
         return self == .root ? front : DomainName(canonical: "\(front.text).\(text)")
     }
 
-    /// Whether a connection can be made to this name: letters, digits, `-` and `_` only, and its last label
-    /// is not all digits, which would make it an address literal (RFC 1123 §2.1).
+    /// Whether a connection can be made to this name, and mail can be sent to it: letters, digits and `-` (and `_`, which exists in
+    /// names of hosts), no label begins or ends with `-` (RFC 952, RFC 5321 §4.1.2), and its last label is not all digits, which
+    /// would make it an address literal (RFC 1123 §2.1).
+    ///
+    /// Names of records, such as `_25._tcp`, are no host names, though they may be shaped like one; nothing asks it of them.
     public var isHostName: Bool {
         guard let last = labels.last, !last.utf8.allSatisfy({ (48...57).contains($0) }) else { return false }
-        return text.utf8.allSatisfy { DomainName.isNameByte($0) || $0 == UInt8(ascii: ".") }
+        return labels.allSatisfy { label in
+            label.first != "-" && label.last != "-" && label.utf8.allSatisfy(DomainName.isNameByte)
+        }
     }
 
     /// The same as `text`.

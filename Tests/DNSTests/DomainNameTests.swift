@@ -26,12 +26,31 @@ import Testing
     }
 
     @Test(arguments: [
-        ("mx.example.org", true), ("192.0.2.1", false), (".", false), ("a_b.example", true),
-        ("1.example", true),
-        ("example.1", false),
+        ("mx.example.org", true), ("a", true), (".", false),
+        // RFC 1123 §2.1: a label may begin with a digit or be one; a last label of digits is an address.
+        ("1.example", true), ("3com.example", true), ("example.1", false), ("192.0.2.1", false),
+        // RFC 952, RFC 5321 §4.1.2: `-` stands between letters and digits, in any label.
+        ("a-b.example", true), ("a--b.example", true), ("xn--bcher-kva.example", true),
+        ("bücher.example", true),
+        ("-", false), ("--", false), ("-.example", false), ("mx.-", false), ("-a.example", false),
+        ("a-.example", false), ("mx.-a.example", false), ("mx.a-.example", false), ("mx.example.-a", false),
+        ("mx.example.a-", false), ("-a-", false),
+        // Hosts have names with `_`, whatever the RFCs say; it stands at an edge as well.
+        ("a_b.example", true), ("_a.example", true), ("a_.example", true),
     ])
-    func `an address or the root is no host name`(text: String, isHost: Bool) throws {
+    func `a host name has no hyphen at the edge of a label, and is neither an address nor the root`(
+        text: String, isHost: Bool
+    ) throws {
         #expect(try DomainName(text).isHostName == isHost)
+    }
+
+    @Test(arguments: ["_25._tcp", "_mta-sts", "_smtp._tls", "-a.example", "a-.example", "-"])
+    func `a name that is no host's is a name all the same, in text and in messages`(text: String) throws {
+        let name = try DomainName(text)
+        let labels = text.split(separator: ".").flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
+        var position = 0
+        #expect(try DomainName(wire: labels + [0], at: &position) == name)
+        #expect(try DomainName("mx.example.org").below(text)?.text == "\(text).mx.example.org")
     }
 
     @Test func `253 characters fit`() throws {
