@@ -115,7 +115,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let connectionLost = ReasonCode("connection-lost")
     /// The server broke the rules of SMTP.
     public static let protocolViolation = ReasonCode("protocol-violation")
-    /// The server answered 4xx.
+    /// The server answered 4xx; or it offers us no service: it greeted with 554 (RFC 5321 §3.1), or refused EHLO and HELO. Another host
+    /// may take the message, or this one later.
     public static let remoteDeferred = ReasonCode("remote-deferred")
     /// The server answered 5xx.
     public static let remoteRejected = ReasonCode("remote-rejected")

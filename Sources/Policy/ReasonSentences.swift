@@ -232,8 +232,8 @@ extension ReasonCode {
         ),
         (
             .remoteDeferred,
-            "De mailserver van de ontvanger kan het bericht nu niet aannemen.",
-            "The recipient's mail server cannot take the message now."
+            "De mailserver van de ontvanger neemt dit bericht nu niet aan, of neemt van dit systeem geen mail aan.",
+            "The recipient's mail server does not take this message now, or takes no mail from this system."
         ),
         (
             .remoteRejected,

@@ -29,6 +29,19 @@ import Testing
         }
     }
 
+    @Test func `docs/verdicts.md shows every code with its sentences, and no other`() throws {
+        let document = URL(filePath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../docs/verdicts.md")
+        let text = try String(contentsOf: document, encoding: .utf8)
+        let shown = text.components(separatedBy: "\n## The reasons\n").last?.split(separator: "\n")
+            .filter { $0.hasPrefix("| ") }.dropFirst().map(String.init)
+        #expect(
+            shown
+                == ReasonCode.known.map { code in
+                    "| `\(code.rawValue)` | \(code.sentence.dutch) | \(code.sentence.english) |"
+                })
+    }
+
     @Test func `codes are lower-case words joined with a hyphen`() throws {
         for code in try declared() {
             #expect(
