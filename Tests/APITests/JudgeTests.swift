@@ -6,7 +6,6 @@ import Ledger
 import NIOPosix
 import Policy
 import Settings
-import TLS
 import Testing
 
 @testable import API
@@ -20,10 +19,7 @@ import Testing
         let fixture = try await APIFixture.make()
         let authority = try TestAuthority()
         let identity = try authority.issue(["other.test"])
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        let host = try await ScriptedSMTPServer.start(script)
+        let host = try await ScriptedSMTPServer.start(try SMTPScript(identity))
         let port = try #require(host.address.port)
         let roots = FileManager.default.temporaryDirectory.appendingPathComponent("roots-\(UUID()).pem")
         try Data(authority.rootPEM).write(to: roots)
@@ -70,10 +66,7 @@ import Testing
         let fixture = try await APIFixture.make()
         let authority = try TestAuthority()
         let identity = try authority.issue(["bar.test"])
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        let host = try await ScriptedSMTPServer.start(script)
+        let host = try await ScriptedSMTPServer.start(try SMTPScript(identity))
         let port = try #require(host.address.port)
         let roots = FileManager.default.temporaryDirectory.appendingPathComponent("roots-\(UUID()).pem")
         try Data(authority.rootPEM).write(to: roots)

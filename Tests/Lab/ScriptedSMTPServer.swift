@@ -65,6 +65,13 @@ public struct SMTPScript: Sendable {
 
     /// A host that accepts everything.
     public init() {}
+
+    /// The same with this certificate; nil: without STARTTLS.
+    public init(_ identity: TestIdentity?) throws {
+        tls = try identity.map { identity in
+            try .server(certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
+        }
+    }
 }
 
 /// One transaction that ended with a final dot.
@@ -124,6 +131,19 @@ public final class ScriptedSMTPServer: Sendable {
             }
             .bind(host: address, port: port).get()
         return ScriptedSMTPServer(shared, listener)
+    }
+
+    /// Starts hosts that accept everything, each with its own certificate at its own address.
+    /// - identities: nil: without STARTTLS.
+    /// - addresses: of loopback, as many.
+    public static func start(
+        _ identities: [TestIdentity?], on addresses: [String], port: Int
+    ) async throws -> [ScriptedSMTPServer] {
+        var servers: [ScriptedSMTPServer] = []
+        for (identity, address) in zip(identities, addresses) {
+            servers.append(try await start(try SMTPScript(identity), on: address, port: port))
+        }
+        return servers
     }
 
     private init(_ shared: Shared, _ listener: any Channel) {

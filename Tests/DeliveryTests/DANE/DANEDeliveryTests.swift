@@ -189,19 +189,6 @@ import Testing
         ]
     }
 
-    private static func start(_ rows: [Row], port: Int) async throws -> [ScriptedSMTPServer] {
-        var servers: [ScriptedSMTPServer] = []
-        for (number, row) in rows.enumerated() {
-            var script = SMTPScript()
-            if let identity = row.identity {
-                script.tls = try TLSContext.server(
-                    certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-            }
-            servers.append(try await .start(script, on: address(number), port: port))
-        }
-        return servers
-    }
-
     private static func address(_ number: Int) -> String { "127.0.7.\(number + 1)" }
 
     private static func zones(_ rows: [Row], port: Int) -> [LabZone] {
@@ -230,7 +217,8 @@ import Testing
         let lab = try await WorkerLab()
         let rows = try Self.rows(lab.authority)
         let port = Int(try freePort())
-        let servers = try await Self.start(rows, port: port)
+        let servers = try await ScriptedSMTPServer.start(
+            rows.map(\.identity), on: rows.indices.map(Self.address), port: port)
         let names = try await NameServerLab.start(Self.zones(rows, port: port))
         let resolver = try UnboundResolver(
             DNSConfiguration(

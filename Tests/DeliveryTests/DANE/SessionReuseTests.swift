@@ -35,10 +35,7 @@ import Testing
         let identity = try TestAuthority.selfSigned(["mx.test"])
         let mine = TLSARecord.matching(identity.certificate)
         let other = TLSARecord.matching(try TestAuthority.selfSigned(["x.test"]).certificate)
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        let server = try await ScriptedSMTPServer.start(script)
+        let server = try await ScriptedSMTPServer.start(try SMTPScript(identity))
         let opener = SessionOpener(
             examiner: HostExaminer(
                 group: MultiThreadedEventLoopGroup.singleton, tls: try TLSContext.client(trust: .none),

@@ -19,13 +19,9 @@ import Testing
         let port = Int(try freePort())
         let identity = try TestAuthority.selfSigned(["mx.test"])
         let record = TLSARecord.matching(identity.certificate).zoneText
-        var servers: [ScriptedSMTPServer] = []
-        for number in Self.domains.indices {
-            var script = SMTPScript()
-            script.tls = try TLSContext.server(
-                certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-            servers.append(try await .start(script, on: "127.0.14.\(number + 1)", port: port))
-        }
+        let servers = try await ScriptedSMTPServer.start(
+            Self.domains.map { _ in identity }, on: Self.domains.indices.map { "127.0.14.\($0 + 1)" },
+            port: port)
         let names = try await NameServerLab.start(
             Self.domains.enumerated().map { number, domain in
                 LabZone(

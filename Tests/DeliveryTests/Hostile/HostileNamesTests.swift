@@ -4,7 +4,6 @@
 import DNS
 import Foundation
 import Lab
-import TLS
 import Testing
 
 @testable import Delivery
@@ -63,10 +62,8 @@ import Testing
         let port = Int(try freePort())
         let identity = try lab.authority.issue(
             Self.rows.indices.map { "mx.row\($0).test" } + ["mx.good.test"])
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        let host = try await ScriptedSMTPServer.start(script, on: "127.0.19.1", port: port)
+        let host = try await ScriptedSMTPServer.start(
+            try SMTPScript(identity), on: "127.0.19.1", port: port)
         var zones = Self.rows.enumerated().map { number, row in
             LabZone(
                 "row\(number).test", .unsigned,

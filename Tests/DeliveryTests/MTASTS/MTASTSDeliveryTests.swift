@@ -161,19 +161,6 @@ import Testing
     private static func mail(_ number: Int) -> String { "127.0.8.\(number + 1)" }
     private static func web(_ number: Int) -> String { "127.0.9.\(number + 1)" }
 
-    private static func start(_ rows: [Row], port: Int) async throws -> [ScriptedSMTPServer] {
-        var servers: [ScriptedSMTPServer] = []
-        for (number, row) in rows.enumerated() {
-            var script = SMTPScript()
-            if let identity = row.identity {
-                script.tls = try TLSContext.server(
-                    certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-            }
-            servers.append(try await .start(script, on: mail(number), port: port))
-        }
-        return servers
-    }
-
     private static func policyHosts(_ rows: [Row], _ trusted: TestAuthority) async throws -> PolicyHosts {
         var hosts: [PolicyHost] = []
         for (number, row) in rows.enumerated() {
@@ -210,7 +197,8 @@ import Testing
         let lab = try await WorkerLab()
         let rows = try Self.rows(lab.authority)
         let port = Int(try freePort())
-        let servers = try await Self.start(rows, port: port)
+        let servers = try await ScriptedSMTPServer.start(
+            rows.map(\.identity), on: rows.indices.map(Self.mail), port: port)
         let hosts = try await Self.policyHosts(rows, lab.authority)
         let names = try await Self.names(rows, port: port)
         var messages: [UUID: (Row, String)] = [:]
@@ -282,7 +270,8 @@ import Testing
         let lab = try await WorkerLab()
         let row = try #require(Self.rows(lab.authority).first)
         let port = Int(try freePort())
-        let server = try await Self.start([row], port: port)[0]
+        let server = try await ScriptedSMTPServer.start(
+            try SMTPScript(row.identity), on: Self.mail(0), port: port)
         let hosts = try await Self.policyHosts([row], lab.authority)
         let names = try await Self.names([row], port: port)
         func end(of message: UUID) async throws -> String? {

@@ -10,19 +10,6 @@ import Testing
 @testable import Delivery
 
 @Suite(.timeLimit(.minutes(2))) struct NTADeliveryTests {
-    private static func hosts(
-        _ addresses: [String], port: Int, _ identity: TestIdentity
-    ) async throws -> [ScriptedSMTPServer] {
-        var hosts: [ScriptedSMTPServer] = []
-        for address in addresses {
-            var script = SMTPScript()
-            script.tls = try TLSContext.server(
-                certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-            hosts.append(try await .start(script, on: address, port: port))
-        }
-        return hosts
-    }
-
     /// Each domain is `name.test` with the host `mx.name.test` at one address and a TLSA record for the certificate.
     private static func world(
         _ domains: [String: String], port: Int, _ identity: TestIdentity
@@ -46,7 +33,8 @@ import Testing
         let lab = try await WorkerLab()
         let port = Int(try freePort())
         let identity = try lab.authority.issue(["mx.bar.test"])
-        let host = try await Self.hosts(["127.0.16.1"], port: port, identity)[0]
+        let host = try await ScriptedSMTPServer.start(
+            try SMTPScript(identity), on: "127.0.16.1", port: port)
         let plain = Array("Subject: test\r\n\r\nhello\r\n".utf8)
         let marked = Array("x-nta-lab: theirs\r\n".utf8) + plain
         let trace = Array("Received: from test by lab; Tue, 24 Nov 2026 10:00:00 +0000\r\n".utf8)
@@ -81,7 +69,8 @@ import Testing
         let port = Int(try freePort())
         let identity = try lab.authority.issue(["mx.in.test", "mx.out.test", "mx.hole.test"])
         let addresses = ["127.0.17.1", "127.0.18.1", "127.0.17.129"]
-        let hosts = try await Self.hosts(addresses, port: port, identity)
+        let hosts = try await ScriptedSMTPServer.start(
+            addresses.map { _ in identity }, on: addresses, port: port)
         let domains = ["in.test", "out.test", "hole.test"]
         let table = Self.world(
             Dictionary(uniqueKeysWithValues: zip(domains, addresses)), port: port, identity)

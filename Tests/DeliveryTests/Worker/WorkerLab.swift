@@ -104,10 +104,7 @@ final class WorkerLab: Sendable {
     func host(_ domain: String, _ change: (inout SMTPScript) -> Void = { _ in }) async throws
         -> ScriptedSMTPServer
     {
-        let identity = try authority.issue([domain])
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
+        var script = try SMTPScript(try authority.issue([domain]))
         change(&script)
         return try await ScriptedSMTPServer.start(script)
     }

@@ -17,12 +17,7 @@ import Testing
     private static func judged(
         _ identity: TestIdentity?, trusting root: TestAuthority
     ) async throws -> (judgement: Judgement, certificates: [String: [UInt8]]) {
-        var script = SMTPScript()
-        if let identity {
-            script.tls = try TLSContext.server(
-                certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        }
-        let server = try await ScriptedSMTPServer.start(script)
+        let server = try await ScriptedSMTPServer.start(try SMTPScript(identity))
         let port = try #require(server.address.port)
         let router = Router(
             resolver: DNSTable([:]),

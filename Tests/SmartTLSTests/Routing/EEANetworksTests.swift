@@ -44,10 +44,7 @@ import Testing
     @Test func `the network is in the evidence, which comes to the same again`() async throws {
         let authority = try TestAuthority()
         let identity = try authority.issue(["mx.test"])
-        var script = SMTPScript()
-        script.tls = try TLSContext.server(
-            certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM)
-        let server = try await ScriptedSMTPServer.start(script)
+        let server = try await ScriptedSMTPServer.start(try SMTPScript(identity))
         let route = try await Router(
             resolver: DNSTable([:]),
             staticRoutes: [
