@@ -197,7 +197,7 @@ let package = Package(
         .testTarget(
             name: "SmartTLSTests",
             dependencies: embedded + ["SmartTLS", "TLS", "Settings", "SMTP", "DNS", "Policy", "Lab"],
-            exclude: ["Corpus"], swiftSettings: strict),
+            exclude: ["Corpus", "Evidence/Vectors"], swiftSettings: strict),
         .testTarget(
             name: "EdgeTests",
             dependencies: embedded + [

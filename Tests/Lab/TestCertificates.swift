@@ -64,14 +64,16 @@ public struct TestAuthority: Sendable {
     /// - name: its common name.
     /// - pathLength: how many authorities may stand between it and a leaf; nil: any number.
     /// - key: its key; default a new P-256 one.
+    /// - from, to: its validity.
     public init(
-        name: String = "Test Root", pathLength: Int? = nil, key: Certificate.PrivateKey? = nil
+        name: String = "Test Root", pathLength: Int? = nil, key: Certificate.PrivateKey? = nil,
+        from: Date = .now - 86_400, to: Date = .now + 10 * 86_400
     ) throws {
         let key = key ?? Certificate.PrivateKey(P256.Signing.PrivateKey())
         let subject = try distinguishedName(name)
         certificate = try Certificate(
             version: .v3, serialNumber: .init(), publicKey: key.publicKey,
-            notValidBefore: .now - 86_400, notValidAfter: .now + 10 * 86_400, issuer: subject,
+            notValidBefore: from, notValidAfter: to, issuer: subject,
             subject: subject, signatureAlgorithm: key.ordinarySignature,
             extensions: try authorityExtensions(key.publicKey, pathLength), issuerPrivateKey: key)
         self.key = key

@@ -20,6 +20,9 @@ extension Judgement {
         guard (1...Judgement.format).contains(format) else {
             throw EvidenceError(.unreadable, "format \(format) is not known")
         }
+        guard format > 1 || (policy.askedAt == nil && policy.lookup == nil) else {
+            throw EvidenceError(.unreadable, "format \(format) says nothing of how MTA-STS was asked for")
+        }
         let (route, host, address) = try await routed(at: try reliedOn(routedAt, "the lookups"))
         if let exclusion, !EEANetworks.holds(exclusion, for: self.address) {
             throw EvidenceError(.contradicted, "\(self.address) is not in \(exclusion)")
@@ -82,7 +85,12 @@ extension Judgement {
 
     /// What MTA-STS said of the domain.
     private func sts() throws(EvidenceError) -> MTASTSStatus {
-        guard policy.isAsked else { return try policy.status(of: domain, at: madeAt) }
+        guard policy.isAsked else {
+            guard policy.askedAt == nil else {
+                throw EvidenceError(.contradicted, "MTA-STS records were not asked for, and it says when")
+            }
+            return try policy.status(of: domain, at: madeAt)
+        }
         return try policy.status(of: domain, at: try reliedOn(policy.askedAt, "MTA-STS records"))
     }
 

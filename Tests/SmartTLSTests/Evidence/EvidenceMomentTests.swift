@@ -42,16 +42,6 @@ import Testing
         return try CanonicalJSON.decode(Judgement.self, try judgement.encoded().octets)
     }
 
-    private static func altered(
-        _ judgement: Judgement, _ change: (inout [String: Any]) -> Void
-    ) throws -> Judgement {
-        let octets = try judgement.encoded().octets
-        var object = try #require(try JSONSerialization.jsonObject(with: Data(octets)) as? [String: Any])
-        change(&object)
-        return try JSONDecoder().decode(
-            Judgement.self, from: try JSONSerialization.data(withJSONObject: object))
-    }
-
     private static func code(_ judgement: Judgement) async -> EvidenceError.Code? {
         do {
             try await judgement.review(certificates: [:])
@@ -96,15 +86,15 @@ import Testing
         let judgement = try await Self.judged(
             Self.world("v=NTA7516-1;startdate=2026-01;enddate=2026-06"), routedAt: Self.before,
             judgedAt: Self.after, under: Self.participants)
-        let later = try Self.altered(judgement) { $0["routedAt"] = Self.after }
+        let later = try judgement.altered { $0["routedAt"] = Self.after }
         #expect(await Self.code(later) == .contradicted)
-        let longAgo = try Self.altered(judgement) {
+        let longAgo = try judgement.altered {
             $0["routedAt"] = Self.after - Judgement.longestReliance - 1
         }
         #expect(await Self.code(longAgo) == .contradicted)
-        let extreme = try Self.altered(judgement) { $0["routedAt"] = Int64.min }
+        let extreme = try judgement.altered { $0["routedAt"] = Int64.min }
         #expect(await Self.code(extreme) == .contradicted)
-        #expect(await Self.code(try Self.altered(judgement) { $0["routedAt"] = nil }) == .unreadable)
+        #expect(await Self.code(try judgement.altered { $0["routedAt"] = nil }) == .unreadable)
     }
 
     @Test("records of format 1 are still read")
@@ -112,23 +102,16 @@ import Testing
         let judgement = try await Self.judged(
             Self.world("v=NTA7516-1;startdate=2026-01;enddate=2026-06"), routedAt: Self.before,
             judgedAt: Self.before, under: Self.participants)
-        let first = try Self.altered(judgement) { object in
+        let first = try judgement.altered { object in
             object["format"] = 1
             object["routedAt"] = nil
         }
         #expect(await Self.code(first) == nil)
-        #expect(await Self.code(try Self.altered(judgement) { $0["format"] = 1 }) == .unreadable)
-        #expect(await Self.code(try Self.altered(judgement) { $0["format"] = 3 }) == .unreadable)
+        #expect(await Self.code(try judgement.altered { $0["format"] = 1 }) == .unreadable)
+        #expect(await Self.code(try judgement.altered { $0["format"] = 3 }) == .unreadable)
     }
 
     // MARK: MTA-STS
-
-    /// Nothing is kept.
-    private struct NoStore: MTASTSStore {
-        func policy(of domain: String) async -> StoredMTASTSPolicy? { nil }
-        func due(at time: Date, limit: Int) async -> [String] { [] }
-        func keep(_ policy: StoredMTASTSPolicy) async {}
-    }
 
     private static func announcing(_ id: String?) -> DNSTable {
         let table = DNSTable([
@@ -147,7 +130,7 @@ import Testing
         -> MTASTSPolicies
     {
         MTASTSPolicies(
-            resolver: table, store: NoStore(),
+            resolver: table, store: NoPolicyStore(),
             fetch: { _ in
                 guard let text = body.text.withLock({ $0 }),
                     let policy = try? MTASTSPolicy(body: Array(text.utf8))
@@ -214,11 +197,7 @@ import Testing
             under: Self.anything)
         #expect(judgement.policy.state == .policy)
         #expect(await Self.code(judgement) == nil)
-        let late = try Self.altered(judgement) { object in
-            var policy = object["policy"] as? [String: Any]
-            policy?["askedAt"] = Self.before + 3_600_001
-            object["policy"] = policy
-        }
+        let late = try judgement.alteredPolicy { $0["askedAt"] = Self.before + 3_600_001 }
         #expect(await Self.code(late) == .contradicted)
     }
 
@@ -230,12 +209,7 @@ import Testing
             policies: Self.policies(table, Body(nil), Elapsed()), under: Self.anything)
         #expect(judgement.policy.state == .unavailable)
         func altered(_ change: (inout [String: Any]) -> Void) async throws -> EvidenceError.Code? {
-            await Self.code(
-                try Self.altered(judgement) { object in
-                    var policy = object["policy"] as? [String: Any] ?? [:]
-                    change(&policy)
-                    object["policy"] = policy
-                })
+            await Self.code(try judgement.alteredPolicy(change))
         }
         #expect(try await altered { _ in } == nil)
         #expect(try await altered { $0["lookup"] = nil } == .contradicted)

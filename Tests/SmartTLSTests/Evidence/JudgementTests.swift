@@ -37,17 +37,6 @@ import Testing
         return (judgement, Judgement.certificates(of: seen.peer))
     }
 
-    /// The same record with one part changed.
-    private static func altered(
-        _ judgement: Judgement, _ change: (inout [String: Any]) -> Void
-    ) throws -> Judgement {
-        let octets = try judgement.encoded().octets
-        var object = try #require(try JSONSerialization.jsonObject(with: Data(octets)) as? [String: Any])
-        change(&object)
-        return try JSONDecoder().decode(
-            Judgement.self, from: try JSONSerialization.data(withJSONObject: object))
-    }
-
     @Test("a certificate that has ended since was good then: old evidence holds, whatever the clock says")
     func old() async throws {
         let root = try TestAuthority()
@@ -59,7 +48,7 @@ import Testing
         try await eventually("the certificate has ended") { Date.now > end + 1 }
         try await judgement.review(certificates: certificates)
         // The same record, dated after the end of the certificate, is no evidence of a delivery.
-        let late = try Self.altered(judgement) {
+        let late = try judgement.altered {
             $0["madeAt"] = Int64(end.timeIntervalSince1970 * 1000) + 5_000
         }
         await #expect(throws: EvidenceError.self) { try await late.review(certificates: certificates) }
@@ -94,13 +83,13 @@ import Testing
         }
         #expect(await code(judgement, certificates) == nil)
         #expect(await code(judgement, [:]) == .incomplete)
-        #expect(await code(try Self.altered(judgement) { $0["format"] = 99 }, certificates) == .unreadable)
+        #expect(await code(try judgement.altered { $0["format"] = 99 }, certificates) == .unreadable)
         #expect(
-            await code(try Self.altered(judgement) { $0["address"] = "127.0.0.9" }, certificates)
+            await code(try judgement.altered { $0["address"] = "127.0.0.9" }, certificates)
                 == .contradicted)
         // A chain that proves nothing under findings that say that it does.
         let chain = try #require(stranger.judgement.connection?.chain)
-        let swapped = try Self.altered(judgement) { object in
+        let swapped = try judgement.altered { object in
             var connection = object["connection"] as? [String: Any]
             connection?["chain"] = chain
             connection?["anchor"] = nil
@@ -108,7 +97,7 @@ import Testing
         }
         #expect(await code(swapped, stranger.certificates) == .contradicted)
         // A verdict that the findings do not bear.
-        let harsher = try Self.altered(judgement) { object in
+        let harsher = try judgement.altered { object in
             var ruleset = object["ruleset"] as? [String: Any]
             ruleset?["authentication"] = "dane"
             object["ruleset"] = ruleset
