@@ -139,6 +139,8 @@ final class UnboundContext {
             ("key-cache-size:", String(configuration.cacheBytes / 4)),
             ("neg-cache-size:", String(configuration.cacheBytes / 4)),
             ("outgoing-range:", String(configuration.concurrentQueries * 2)),
+            // Two, the library's own choice, is little where answers are large.
+            ("outgoing-num-tcp:", "32"),
             ("num-queries-per-thread:", String(configuration.concurrentQueries * 4)),
         ]
         if configuration.forwarders.contains(where: \.address.isLoopback) {

@@ -173,9 +173,9 @@ public final class NameServerLab: Sendable {
         let server = try await ChildProcess.start(
             ["nsd", "-d", "-c", file.path], deathSignal: "TERM", output: log)
         do {
-            try await eventually("nsd listens", within: .seconds(5)) {
+            try await eventually("nsd answers", within: .seconds(5)) {
                 guard server.isRunning else { throw WaitExpired(description: "nsd ended") }
-                return accepts(port)
+                return answers(port)
             }
             return server
         } catch is WaitExpired {
@@ -216,10 +216,21 @@ private func bindable(_ port: UInt16, _ type: Int32) -> Bool {
     return loopback(port) { bind(descriptor, $0, $1) } == 0
 }
 
-private func accepts(_ port: UInt16) -> Bool {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+/// Whether a question over UDP is answered within 100 ms. A port that takes connections proves nothing: the kernel does that while
+/// the server still reads its zones, and a resolver that is not answered at first takes the server for one without DNSSEC.
+private func answers(_ port: UInt16) -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
     defer { close(descriptor) }
-    return loopback(port) { connect(descriptor, $0, $1) } == 0
+    var limit = timeval(tv_sec: 0, tv_usec: 100_000)
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    // RFC 1035 §4.1: id, one question; "test." SOA IN.
+    let question: [UInt8] =
+        [0x5A, 0x45, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0] + [4] + Array("test".utf8) + [0, 0, 6, 0, 1]
+    guard loopback(port, { connect(descriptor, $0, $1) }) == 0,
+        send(descriptor, question, question.count, 0) == question.count
+    else { return false }
+    var answer = [UInt8](repeating: 0, count: 512)
+    return recv(descriptor, &answer, answer.count, 0) > question.count
 }
 
 /// A UDP port of 127.0.0.1 that takes questions and never answers.
