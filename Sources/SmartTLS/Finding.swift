@@ -186,6 +186,9 @@ public enum Finding: String, Sendable, Hashable, Codable, CaseIterable, Comparab
         .stsAbsent, .stsBypassed, .stsTesting, .stsPolicyFetchError, .stsPolicyInvalid, .stsWebPKIInvalid,
     ]
 
+    /// Ways not to get at a policy that is published: as if there were none, and nobody knows what it would have proven.
+    static let stsUnavailable: [Finding] = [.stsPolicyFetchError, .stsPolicyInvalid, .stsWebPKIInvalid]
+
     /// The faults of a chain, gravest first: the first that is found names the reason.
     static let chainFaults: [Finding] = [
         .noCertificate, .revoked, .badSignature, .selfSigned, .untrustedRoot, .missingIntermediate, .expired,

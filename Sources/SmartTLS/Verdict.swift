@@ -18,6 +18,8 @@
 //   insufficient is refused, however good this connection is; one that must have been scanned and was not waits.
 // - A host that fails an enforced policy defers (RFC 8461 §5: delay), unless it falls short of the ruleset's own demands too,
 //   which refuse as ever. A host that the policy does not name is not known to be the domain's, so nothing that it shows counts.
+// - A policy that is published and cannot be had demands nothing (RFC 8461 §5.1). Where all that a host lacks is a proof of its name
+//   that this policy may be, the message waits for it: a web site that is away for an hour must not bounce mail.
 import Policy
 
 /// What SmartTLS concludes about one host, or about all hosts of a domain together.
@@ -88,6 +90,9 @@ public struct Verdict: Sendable, Hashable, Codable {
             if !isProven, let reason = objection(ruleset, findings) { return put(off: ruleset, reason) }
         }
         let shortcomings = shortcomings(ruleset, findings, version: version, isProven: isProven)
+        if shortcomings == [.nameUnproven], ruleset.asksMTASTS, let reason = findings.unavailablePolicy {
+            return put(off: ruleset, reason)
+        }
         guard shortcomings.isEmpty else { return refuse(ruleset, shortcomings) }
         if ruleset.scan == .required, !findings.contains(.scanned) { return put(off: ruleset, .scanPending) }
         if isProven { return Verdict(.deliver, .daneAuthenticated, [], ruleset) }
@@ -224,7 +229,7 @@ extension Finding {
         }
     }
 
-    /// The reason code of a fault of the chain or of DANE (RFC 8460 §4.3: `tlsa-invalid` is for a set of records none of which
+    /// The reason code of a fault of the chain, of MTA-STS or of DANE (RFC 8460 §4.3: `tlsa-invalid` is for a set of records none of which
     /// is valid; what a chain lacks below a record that matches has the name that it has elsewhere).
     fileprivate var reason: ReasonCode {
         switch self {
@@ -234,7 +239,15 @@ extension Finding {
         case .notYetValid: .certificateNotYetValid
         case .revoked: .certificateRevoked
         case .selfSigned, .untrustedRoot, .missingIntermediate, .noCertificate: .certificateNotTrusted
+        case .stsPolicyFetchError: .stsPolicyFetchError
+        case .stsPolicyInvalid: .stsPolicyInvalid
+        case .stsWebPKIInvalid: .stsWebPKIInvalid
         default: .validationFailure
         }
     }
+}
+
+extension Set<Finding> {
+    /// Why a policy that is published could not be had; nil: none is, or it could.
+    var unavailablePolicy: ReasonCode? { Finding.stsUnavailable.first(where: contains)?.reason }
 }

@@ -6,7 +6,8 @@ public struct PeerEvidence: Sendable, Equatable {
     public var version: TLSVersion
     /// The negotiated suite by its IANA name, such as `TLS_AES_256_GCM_SHA384`.
     public var cipherSuite: String
-    /// Whether the key exchange was ephemeral, so that a key stolen later opens nothing of this connection.
+    /// Whether the key exchange was ephemeral, so that a key stolen later opens nothing of this connection; in a finite field below
+    /// 2048 bits it was not, whatever the suite calls itself (RFC 9325 §4.1).
     public var isForwardSecret: Bool
     /// The strength of the suite's symmetric key, in bits.
     public var cipherBits: Int

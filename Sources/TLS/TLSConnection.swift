@@ -179,7 +179,7 @@ final class TLSConnection {
         return PeerEvidence(
             version: TLSVersion(wireNumber: SSL_version(ssl)) ?? .tls10,
             cipherSuite: text(SSL_CIPHER_standard_name(cipher)) ?? text(SSL_CIPHER_get_name(cipher)) ?? "",
-            isForwardSecret: [NID_kx_any, NID_kx_ecdhe, NID_kx_dhe].contains(exchange),
+            isForwardSecret: [NID_kx_any, NID_kx_ecdhe, NID_kx_dhe].contains(exchange) && !hasShortField,
             cipherBits: Int(SSL_CIPHER_get_bits(cipher, nil)),
             keyExchangeGroup: group(exchange),
             signatureAlgorithm: signature(),
@@ -234,6 +234,13 @@ final class TLSConnection {
         SSL_get0_alpn_selected(ssl, &name, &length)
         guard let name, length > 0 else { return nil }
         return String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self)
+    }
+
+    /// Whether the key exchange is in a finite field below 2048 bits, which can be broken later: RFC 9325 §4.1 forbids it.
+    private var hasShortField: Bool {
+        guard let key = zegel_SSL_get1_peer_tmp_key(ssl) else { return false }
+        defer { EVP_PKEY_free(key) }
+        return EVP_PKEY_get_base_id(key) == EVP_PKEY_DH && EVP_PKEY_get_bits(key) < 2048
     }
 
     private func group(_ exchange: Int32) -> String? {

@@ -370,6 +370,20 @@ import Testing
             ])
     }
 
+    @Test(
+        "law 2: while a policy that is published cannot be had, a name is unproven for now and not for good",
+        arguments: [Finding.stsPolicyFetchError, .stsPolicyInvalid, .stsWebPKIInvalid])
+    func policyNotToBeHad(_ fault: Finding) {
+        var own = Ruleset.secure
+        (own.name, own.acceptsUnprovenName) = ("own", false)
+        let findings = VerdictTests.good([.nameProven, .stsAbsent], [.nameUnproven, fault])
+        #expect(ends(own, findings) == "defer \(fault.rawValue)")
+        // What the host itself lacks is no less lacking.
+        let old = findings.subtracting([.tls13]).union([.tls11])
+        #expect(ends(own, old) == "refuse tls-version-too-low")
+        #expect(ends(.secure, findings) == VerdictTests.proven, "RFC 8461 §5.1: as if there were none")
+    }
+
     @Test func `a ruleset of its own that demands proof of the name refuses what is unproven`() {
         var own = Ruleset.secure
         (own.name, own.acceptsUnprovenName) = ("own", false)

@@ -41,6 +41,23 @@ import Testing
         try await pair.close()
     }
 
+    @Test("RFC 9325 §4.1: a finite field below 2048 bits keeps no secret, whatever the suite calls itself")
+    func shortField() async throws {
+        let root = try TestAuthority()
+        // OpenSSL takes a field of 1024 bits beside a key of 1024 bits.
+        let identity = try root.issue(["mx.test"], key: TestAuthority.weakKey())
+        let server = try TLSContext.server(
+            certificateChainPEM: identity.chainPEM, privateKeyPEM: identity.privateKeyPEM,
+            ciphers: .list("DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0"), maximumVersion: .tls12)
+        let client = try TLSContext.client(trust: .pem(root.rootPEM))
+        let pair = try await LoopbackPair.tls(server: server, client: client)
+        let (seen, _) = try await pair.evidence()
+        #expect(seen.cipherSuite == "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256")
+        let (group, isForwardSecret) = (seen.keyExchangeGroup, seen.isForwardSecret)
+        #expect(group == "dh-1024" && !isForwardSecret)
+        try await pair.close()
+    }
+
     @Test(
         arguments: [
             ("ECDHE-RSA-AES256-GCM-SHA384", true, "x25519"), ("AES128-SHA256", false, nil),

@@ -44,8 +44,8 @@ final class DotGate: Sendable {
 
 /// The course of one attempt.
 struct DeliveryAttempt {
-    /// Most connections of one attempt.
-    static let maximumConnections = 12
+    /// Most connections of one attempt: two to each host of a route that names as many as are looked up (RFC 5321 §5.1).
+    static let maximumConnections = 2 * RouteLimits.hosts
 
     private enum Obstacle {
         case failure(SessionFailure, host: String)
@@ -188,9 +188,11 @@ struct DeliveryAttempt {
     /// Tries the hosts in order until every recipient has a conclusion.
     private mutating func walk(_ route: Route, _ ruleset: Ruleset, _ session: inout LiveSession?) async {
         var connections = 0
+        // The many addresses of one host leave room for every other: a domain is refused only when each of its hosts is.
+        let share = max(2, Self.maximumConnections / max(1, route.hosts.count))
         for host in route.hosts {
             var isForegone = false
-            for address in host.addresses {
+            for address in host.addresses.prefix(share) {
                 guard connections < Self.maximumConnections else { return }
                 guard lease.owns(delivery.worker), !Task.isCancelled else {
                     isWithheld = true
@@ -371,6 +373,7 @@ struct DeliveryAttempt {
         var failure: (SessionFailure, String)?
         var judged: HostSite?
         var final: Standstill?
+        var awaiting: Standstill?
         let refusing = Set(assessed.filter { $0.verdict.outcome == .refuse }.map(\.host))
         for obstacle in obstacles {
             switch obstacle {
@@ -384,6 +387,12 @@ struct DeliveryAttempt {
             case .capability(let problem, let site):
                 final = Standstill(kind: .bounced, reason: problem.reason, reply: problem.reply, site: site)
             case .unproven(let site):
+                if let reason = site.findings.awaitedProof {
+                    awaiting = Standstill(
+                        kind: .deferred, reason: reason, site: site,
+                        explanation: "REQUIRETLS was asked: \(site.findings.evidence.stsDetail ?? "")")
+                    continue
+                }
                 final = Standstill(
                     kind: .bounced, reason: .requireTLSNotSupported, status: EnhancedStatusCode(5, 7, 30),
                     site: site, explanation: "REQUIRETLS was asked, and the host is not proven")
@@ -404,6 +413,7 @@ struct DeliveryAttempt {
                 kind: .deferred, reason: waits.verdict.reason, site: waits,
                 explanation: waits.findings.evidence.detail)
         }
+        if let awaiting { return awaiting }
         if let final { return final }
         if let judged, Verdict.overall(assessed.map(\.verdict))?.outcome == .refuse {
             return Standstill(
@@ -425,13 +435,6 @@ struct DeliveryAttempt {
                     host: standstill.host, explanation: standstill.explanation))
         }
         open.removeAll()
-    }
-}
-
-extension SessionFailure {
-    /// Whether there was no connection at all.
-    fileprivate var isBeforeGreeting: Bool {
-        code == .connectionRefused || code == .connectTimeout || code == .unreachable
     }
 }
 

@@ -135,7 +135,29 @@ public struct EvidenceFile: Sendable, Hashable, Codable {
                 ? EvidenceError(.altered, "it holds a certificate that no judgement rests on")
                 : EvidenceError(.incomplete, "certificate \(missing.sorted()[0]) is missing")
         }
+        try file.checkKinds()
         for judgement in file.judgements { try await judgement.review(certificates: certificates) }
         return file
+    }
+
+    /// Whether what became of each recipient is what its judgement said: delivered where it said to deliver, and with an answer of the
+    /// remote server, or refused where it said to refuse.
+    private func checkKinds() throws(EvidenceError) {
+        var outcomes: [String: Verdict.Outcome] = [:]
+        for judgement in judgements {
+            if let digest = try? judgement.encoded().digest { outcomes[digest] = judgement.verdict.outcome }
+        }
+        for delivery in deliveries.map(\.delivery) {
+            let isSo =
+                switch outcomes[delivery.judgement] {
+                case .deliver: delivery.kind == "delivered" && delivery.reply != nil
+                case .refuse: delivery.kind == "refused"
+                case .defer, nil: false
+                }
+            guard isSo else {
+                throw EvidenceError(
+                    .contradicted, "event \(delivery.event) says \(delivery.kind), and its judgement does not")
+            }
+        }
     }
 }

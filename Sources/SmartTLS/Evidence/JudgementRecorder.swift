@@ -6,9 +6,6 @@ import Policy
 import TLS
 
 extension Judgement {
-    /// Certificates of one chain that are kept.
-    static let mostCertificates = 16
-
     /// Writes down what a judgement rested on.
     ///
     /// - Parameters:
@@ -44,7 +41,8 @@ extension Judgement {
                 version: peer.version.description, cipherSuite: peer.cipherSuite, cipherBits: peer.cipherBits,
                 isForwardSecret: peer.isForwardSecret, keyExchangeGroup: peer.keyExchangeGroup,
                 signatureAlgorithm: peer.signatureAlgorithm, serverName: peer.serverName,
-                chain: peer.chain.prefix(Judgement.mostCertificates).map(CanonicalJSON.digest),
+                // All of them: the one that counts may be the last. OpenSSL takes chains of 100 KB at most.
+                chain: peer.chain.map(CanonicalJSON.digest),
                 anchor: peer.anchor.map(CanonicalJSON.digest), staple: peer.staple.map { Data($0) })
         }
         self.absence = absence
@@ -64,7 +62,7 @@ extension Judgement {
     /// The certificates that a record refers to, by digest.
     public static func certificates(of peer: PeerEvidence?) -> [String: [UInt8]] {
         guard let peer else { return [:] }
-        let all = peer.chain.prefix(mostCertificates) + (peer.anchor.map { [$0] } ?? [])
+        let all = peer.chain + (peer.anchor.map { [$0] } ?? [])
         return Dictionary(all.map { (CanonicalJSON.digest($0), $0) }, uniquingKeysWith: { one, _ in one })
     }
 }

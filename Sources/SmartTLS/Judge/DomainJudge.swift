@@ -129,7 +129,14 @@ public struct DomainJudge: Sendable {
             line(route, site.0, site.1, outcome.0, outcome.1, rulesets)
         }
         let verdicts = rulesets.mapped { ruleset in
-            DomainJudge.overall(hosts.compactMap { $0.verdicts[ruleset.name] }, gaps: route.gaps)
+            let refusing = Set(
+                hosts.filter { $0.failure == nil && $0.verdicts[ruleset.name]?.outcome == .refuse }.map(\.name))
+            // As of a delivery: another address of it that cannot be reached makes nobody wait for a host that was refused.
+            let counting = zip(examined, hosts).filter { outcome, host in
+                guard case .failed(let failure) = outcome.0 else { return true }
+                return !failure.isBeforeGreeting || !refusing.contains(host.name)
+            }
+            return DomainJudge.overall(counting.compactMap { $0.1.verdicts[ruleset.name] }, gaps: route.gaps)
         }
         return DomainReport(
             domain: route.domain, origin: route.origin.rawValue, dnssec: route.security.rawValue,

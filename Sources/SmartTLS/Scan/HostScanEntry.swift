@@ -128,7 +128,9 @@ struct HostScanEntry: Sendable {
 
     /// A connection to the site showed this: does the scan count for it?
     mutating func use(_ sighting: ScanSighting, at now: Instant) -> Use {
-        self.sighting = sighting
+        // The next scan is kept with the TLSA records, whoever of those that share the host saw them.
+        self.sighting = ScanSighting(
+            certificate: sighting.certificate, tlsa: sighting.tlsa ?? self.sighting?.tlsa, ttl: sighting.ttl)
         usedAt = now
         guard let held else { return .none }
         if let change = held.scan.record.contradiction(sighting) {

@@ -11,7 +11,7 @@ public struct RecordedScan: Sendable, Hashable, Codable {
     public let madeAt: Int64
     /// SHA-256 of the leaf certificates that it was seen with, in hexadecimal, sorted.
     public let certificates: [String]
-    /// SHA-256 of the TLSA records that were in force, in hexadecimal; nil: none were.
+    /// SHA-256 of what DNSSEC said of TLSA records, in hexadecimal: these, or none; nil: it was not seen by anybody.
     public let tlsa: String?
     /// What it found: canonical JSON.
     public let facts: Data
@@ -24,10 +24,12 @@ public struct RecordedScan: Sendable, Hashable, Codable {
         self.facts = Data(facts)
     }
 
-    /// What a delivery has seen that this scan was not made with; nil: nothing.
+    /// What a delivery has seen that this scan was not made with; nil: nothing. Who does not see TLSA records, since the MX records
+    /// that led to the host are not signed, has seen no change of them.
     func contradiction(_ sighting: ScanSighting) -> HostScanChange? {
         if !certificates.contains(sighting.certificate) { return .certificate }
-        return tlsa == sighting.tlsa ? nil : .tlsa
+        guard let tlsa, let seen = sighting.tlsa else { return nil }
+        return tlsa == seen ? nil : .tlsa
     }
 
     /// Its facts.

@@ -33,7 +33,7 @@ public struct ScanSite: Sendable, Hashable {
 public struct ScanSighting: Sendable, Hashable {
     /// SHA-256 of the leaf certificate in hexadecimal.
     public let certificate: String
-    /// SHA-256 of the TLSA records in force, in hexadecimal; nil: none were.
+    /// SHA-256 of what DNSSEC says of TLSA records, in hexadecimal: these, or none; nil: it does not reach so far.
     public let tlsa: String?
     /// For how long the DNS answers that led there hold.
     public let ttl: Duration
@@ -45,10 +45,16 @@ public struct ScanSighting: Sendable, Hashable {
 }
 
 extension TLSAStatus {
-    /// The digest of the records in force and the name that they are at; nil where there are none. The recipient domain, which may
-    /// be a further name below them, is not in it: the same host serves many.
+    /// The digest of the records in force and the name that they are at, or of the fact that there are provably none; nil where
+    /// DNSSEC does not reach so far. The recipient domain, which may be a further name below them, is not in it: the same host
+    /// serves many, and MX records that are not signed lead some of them there.
     var digest: String? {
-        guard case .published(let reference) = self else { return nil }
+        let reference: DANEReference
+        switch self {
+        case .published(let records): reference = records
+        case .absent: return CanonicalJSON.digest(Array("no TLSA records".utf8))
+        case .insecure, .unknown: return nil
+        }
         var hash = SHA256()
         hash.update(data: Array(reference.baseDomain.utf8) + [0])
         for record in reference.records {

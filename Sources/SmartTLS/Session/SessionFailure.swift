@@ -119,6 +119,11 @@ extension SMTPClientMachine.Awaiting {
 }
 
 extension SessionFailure {
+    /// Whether there was no connection at all: that tells nothing new of a host that was refused at another of its addresses.
+    public var isBeforeGreeting: Bool {
+        code == .connectionRefused || code == .connectTimeout || code == .unreachable
+    }
+
     /// The reason of a deferral.
     public var reason: ReasonCode {
         switch code {

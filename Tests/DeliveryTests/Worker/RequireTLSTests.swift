@@ -1,5 +1,6 @@
 // REQUIRETLS (RFC 8689) from the claim on: what the next hop must be, and what its report is like.
 
+import DNS
 import Foundation
 import Lab
 import TLS
@@ -78,6 +79,27 @@ import Testing
         let report = String(decoding: mail.content, as: UTF8.self)
         #expect(report.contains("Status: 5.7.30\r\n") && report.contains("(REQUIRETLS)"))
         #expect(report.contains("Subject: test\r\n") && !report.contains("hello"))
+    }
+
+    @Test("law 2: while the policy that may prove the host cannot be fetched, the message waits")
+    func policyHostAway() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("mx.peer.test") { $0.extensions.append("REQUIRETLS") }
+        let record = DNSRecord.txt([Array("v=STSv1; id=1".utf8)])
+        let table = DNSTable([
+            "peer.test MX": .mx("10 mx.peer.test"), "mx.peer.test A": .addresses("127.0.0.1"),
+            "_mta-sts.peer.test TXT": .records([record]), "mta-sts.peer.test A": .addresses("127.0.0.1"),
+        ])
+        let message = try await lab.accept(from: nil, to: ["r@peer.test"], requireTLS: true)
+        let port = try #require(host.address.port)
+        let worker = try await lab.worker(
+            routes: [:], settings: ["delivery.port=\(port)", "policy.port=1"], resolver: table)
+        let events = try await lab.working([worker]) {
+            try await lab.events { $0.contains { ["deferred", "bounced", "held"].contains($0.kind) } }
+        }
+        let end = events.first { $0.message == message && ["deferred", "bounced", "held"].contains($0.kind) }
+        #expect(end?.kind == "deferred" && end?.reason == "sts-policy-fetch-error")
+        #expect(!host.transcript.commands.contains { $0.hasPrefix("MAIL") })
     }
 
     @Test("RFC 8689 §5: a report that its next hop cannot take so is held, and goes nowhere")

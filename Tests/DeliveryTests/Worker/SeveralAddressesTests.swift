@@ -52,6 +52,41 @@ import Testing
         #expect(event?.kind == "deferred" && event?.reason == "connection-refused")
     }
 
+    @Test("A domain is refused only when each of its hosts is: many addresses of the first ones hide no other")
+    func manyAddresses() async throws {
+        let lab = try await WorkerLab()
+        let last = try await lab.host("mx.peer.test")
+        let port = try #require(last.address.port)
+        // Three hosts in front of it at six addresses each, none of which has TLS.
+        let farm = try await withThrowingTaskGroup(of: ScriptedSMTPServer.self) { group in
+            for number in 1...18 {
+                group.addTask {
+                    try await ScriptedSMTPServer.start(SMTPScript(), on: "127.0.9.\(number)", port: port)
+                }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        var entries: [String: DNSTable.Entry] = [
+            "peer.test MX": .mx("10 a.peer.test", "10 b.peer.test", "10 c.peer.test", "20 mx.peer.test"),
+            "mx.peer.test A": .addresses("127.0.0.1"),
+        ]
+        for (index, name) in ["a", "b", "c"].enumerated() {
+            let addresses = (1...6).compactMap { IPAddress("127.0.9.\(index * 6 + $0)") }
+            entries["\(name).peer.test A"] = .records(addresses.map { .address($0) })
+        }
+        _ = try await lab.accept(from: nil, to: ["r@peer.test"])
+        let worker = try await lab.worker(
+            routes: [:], settings: ["delivery.port=\(port)"], resolver: DNSTable(entries))
+        let events = try await lab.working([worker]) {
+            try await lab.events { $0.contains { ["refused", "deferred", "delivered"].contains($0.kind) } }
+        }
+        let end = events.first { ["refused", "deferred", "delivered"].contains($0.kind) }
+        #expect(end?.kind == "delivered", "\(end?.kind ?? "") \(end?.reason ?? "")")
+        #expect(farm.allSatisfy { $0.transcript.contentBytes == 0 })
+        let asked = farm.map(\.transcript.connections).reduce(0, +)
+        #expect((6...18).contains(asked), "at least two addresses of each (RFC 5321 §5.1)")
+    }
+
     @Test("One host refused and another wrongly signed: waits, for that reason")
     func anotherHostBogus() async throws {
         let lab = try await WorkerLab()

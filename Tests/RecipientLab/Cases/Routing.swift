@@ -17,6 +17,13 @@ extension RecipientCase {
             name: "mx-only-down", rule: "RFC 5321 §5.1: the only host is down: later", hosts: [.down],
             verdicts: .all("defer connection-refused")),
         RecipientCase(
+            name: "family-down-refused",
+            rule: "RFC 5321 §5.1: refused at one address and not reached at another is refused",
+            zone: plain + "mx AAAA ::1\n", hosts: [MailHost(nil)],
+            verdicts: Verdicts(
+                opportunistic: "deliver cleartext-allowed", secure: "refuse starttls-not-supported",
+                nta7516: "refuse starttls-not-supported")),
+        RecipientCase(
             name: "null-mx", rule: "RFC 7505 §3: a null MX alone takes no mail", zone: "@ MX 0 .\n",
             hosts: [],
             verdicts: .all("refuse null-mx")),

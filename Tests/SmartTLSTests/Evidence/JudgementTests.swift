@@ -79,6 +79,42 @@ import Testing
         }
     }
 
+    @Test("a long chain out of order is recorded whole: the issuer that counts may be the last of it")
+    func longChain() async throws {
+        let root = try TestAuthority()
+        let below = try root.intermediate()
+        var identity = try below.issue(["mx.test"])
+        let strangers = try (0..<20).map { try TestAuthority(name: "Stranger \($0)").certificate }
+        identity.issuers = strangers + identity.issuers
+        let (judgement, certificates) = try await Self.judged(identity, trusting: root)
+        #expect(judgement.verdict.outcome == .deliver)
+        try await judgement.review(certificates: certificates)
+    }
+
+    @Test("a delivery that rests on a refusal, or a refusal on its opposite, is no evidence")
+    func kinds() async throws {
+        let root = try TestAuthority()
+        let rows = [
+            ("delivered", "250 OK", try await Self.judged(try root.issue(["mx.test"]), trusting: root)),
+            ("refused", nil, try await Self.judged(nil, trusting: root)),
+        ]
+        for (kind, reply, (judgement, certificates)) in rows {
+            func verified(_ kind: String) async throws {
+                let (octets, digest) = try judgement.encoded()
+                let delivery = DeliveryEvidence(
+                    message: UUID(), recipient: 0, event: UUID(), kind: kind, judgement: digest, reply: reply)
+                let file = try EvidenceFile(
+                    deliveries: [.init(delivery, digest: delivery.digest)], judgements: [octets],
+                    certificates: Array(certificates.values))
+                _ = try await EvidenceFile.verified(try file.encoded())
+            }
+            try await verified(kind)
+            for other in ["delivered", "refused", "bounced", ""] where other != kind {
+                await #expect(throws: EvidenceError.self, "\(kind) as \(other)") { try await verified(other) }
+            }
+        }
+    }
+
     @Test("what is missing, unknown or says otherwise is found")
     func faults() async throws {
         let root = try TestAuthority()

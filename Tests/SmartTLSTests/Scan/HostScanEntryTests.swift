@@ -125,7 +125,10 @@ import Testing
         UseCase(rule: "one of several certificates", certificates: ["00", "aa", "ff"], holds: true),
         UseCase(rule: "another certificate", certificates: ["bb"], holds: false, change: .certificate),
         UseCase(rule: "other records", tlsa: "02", holds: false, change: .tlsa),
-        UseCase(rule: "records where there were none", tlsa: nil, holds: false, change: .tlsa),
+        UseCase(
+            rule: "records where there were provably none", tlsa: TLSAStatus.absent.digest, holds: false,
+            change: .tlsa),
+        UseCase(rule: "records that the domain which led to the scan did not show", tlsa: nil, holds: true),
         UseCase(rule: "its time is over", freshFor: 1, holds: false),
     ]
 

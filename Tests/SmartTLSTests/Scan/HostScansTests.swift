@@ -4,6 +4,7 @@ import DNS
 import Foundation
 import Lab
 import Synchronization
+import TLS
 import Testing
 
 @testable import SmartTLS
@@ -232,6 +233,41 @@ final class MemoryScanStore: HostScanStore {
         }
         #expect(atOnce.withLock { $0.most } <= 3)
         #expect(store.state.withLock { $0.asked.max() ?? 0 } <= 20)
+    }
+
+    @Test
+    func `a domain that DNSSEC does not reach and one that it does share the scan of their host`()
+        async throws
+    {
+        let store = MemoryScanStore()
+        let scanned = Mutex(0)
+        let scans = HostScans(
+            store: store,
+            scan: { _ in
+                scanned.withLock { $0 += 1 }
+                return Self.found()
+            }, life: Self.life, bounds: Self.bounds())
+        let host = try DomainName("mx1.test")
+        let record = DNSRecord.tlsa(
+            usage: 3, selector: 1, matchingType: 1, data: Array(repeating: 1, count: 32))
+        let published = TLSAStatus.published(
+            DANEReference(rrset: [record], baseDomain: host, furtherNames: []))
+        // The same host, named by MX records that are signed and by MX records that are not (RFC 7672 §2.2.1).
+        let sightings = [published, .insecure].map {
+            ScanSighting(certificate: Self.certificate, tlsa: $0.digest, ttl: .seconds(3600))
+        }
+        try await Self.running(scans) {
+            for sighting in sightings + sightings {
+                var found: HeldScan?
+                try await eventually("a scan counts") {
+                    found = await scans.counting(for: try Self.site(1), sighting, waits: true)
+                    if found == nil { try await Task.sleep(for: .milliseconds(20)) }
+                    return found != nil
+                }
+                #expect(found?.record.tlsa == published.digest)
+            }
+        }
+        #expect(scanned.withLock { $0 } == 1, "one for both, and neither ends it")
     }
 
     @Test func `a scan that is not complete says what it knows, and not that the host was scanned`()

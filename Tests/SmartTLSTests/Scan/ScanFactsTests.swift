@@ -90,6 +90,7 @@ import Testing
         #expect(both != nil && same == [both, both])
         let others = try [digest([one]), digest([two]), digest([one, two], base: "mx2.test")]
         #expect(Set(others + [both]).count == 4)
-        #expect(TLSAStatus.absent.digest == nil && TLSAStatus.insecure.digest == nil)
+        #expect(TLSAStatus.absent.digest != nil && TLSAStatus.absent.digest != both)
+        #expect(TLSAStatus.insecure.digest == nil && TLSAStatus.unknown(DNSFailure(.bogus, "")).digest == nil)
     }
 }
