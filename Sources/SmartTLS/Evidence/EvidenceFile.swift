@@ -156,7 +156,8 @@ public struct EvidenceFile: Sendable, Hashable, Codable {
                 }
             guard isSo else {
                 throw EvidenceError(
-                    .contradicted, "event \(delivery.event) says \(delivery.kind), and its judgement does not")
+                    .contradicted, "event \(delivery.event) says \(delivery.kind), and its judgement does not"
+                )
             }
         }
     }

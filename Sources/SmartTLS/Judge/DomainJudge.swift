@@ -130,7 +130,8 @@ public struct DomainJudge: Sendable {
         }
         let verdicts = rulesets.mapped { ruleset in
             let refusing = Set(
-                hosts.filter { $0.failure == nil && $0.verdicts[ruleset.name]?.outcome == .refuse }.map(\.name))
+                hosts.filter { $0.failure == nil && $0.verdicts[ruleset.name]?.outcome == .refuse }.map(
+                    \.name))
             // As of a delivery: another address of it that cannot be reached makes nobody wait for a host that was refused.
             let counting = zip(examined, hosts).filter { outcome, host in
                 guard case .failed(let failure) = outcome.0 else { return true }

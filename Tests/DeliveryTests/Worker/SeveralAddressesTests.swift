@@ -52,7 +52,7 @@ import Testing
         #expect(event?.kind == "deferred" && event?.reason == "connection-refused")
     }
 
-    @Test("A domain is refused only when each of its hosts is: many addresses of the first ones hide no other")
+    @Test("A domain is refused only when each host is: many addresses of the first ones hide no other")
     func manyAddresses() async throws {
         let lab = try await WorkerLab()
         let last = try await lab.host("mx.peer.test")
