@@ -40,6 +40,45 @@ public struct DomainName: Sendable, Hashable, Comparable, CustomStringConvertibl
         self.init(canonical: trimmed)
     }
 
+    /// Reads a name as `text` shows it (RFC 1035 §5.1): any octet may stand in it, some of them as `\.` or `\DDD`.
+    ///
+    /// - Throws: `DomainNameError` when it is no name: empty labels, lengths, escapes of nothing.
+    init(presentation text: String) throws(DomainNameError) {
+        var wire: [UInt8] = []
+        var label: [UInt8] = []
+        var rest = text.utf8[...]
+        func ended() throws(DomainNameError) {
+            guard (1...63).contains(label.count) else {
+                throw DomainNameError(reason: "a label that is empty or longer than 63 octets")
+            }
+            wire.append(UInt8(label.count))
+            wire += label
+            label = []
+        }
+        while text != ".", let byte = rest.popFirst() {
+            switch byte {
+            case UInt8(ascii: "."): try ended()
+            case UInt8(ascii: "\\"): label.append(try DomainName.escaped(&rest))
+            default: label.append(byte)
+            }
+        }
+        if !label.isEmpty { try ended() }
+        var position = 0
+        try self.init(wire: wire + [0], at: &position)
+    }
+
+    /// What stands behind a backslash.
+    private static func escaped(_ rest: inout Substring.UTF8View) throws(DomainNameError) -> UInt8 {
+        let digits = rest.prefix(3)
+        if digits.count == 3, digits.allSatisfy({ (48...57).contains($0) }) {
+            rest.removeFirst(3)
+            if let octet = UInt8(String(digits) ?? "") { return octet }
+        } else if let next = rest.popFirst(), !(48...57).contains(next) {
+            return next
+        }
+        throw DomainNameError(reason: "an escape of nothing")
+    }
+
     /// Reads an uncompressed name from DNS data (RFC 1035 §3.1) and moves `position` behind it.
     init(wire bytes: [UInt8], at position: inout Int) throws(DomainNameError) {
         var text = ""
@@ -106,7 +145,7 @@ public struct DomainName: Sendable, Hashable, Comparable, CustomStringConvertibl
 
     /// Reads the text form.
     public init(from decoder: any Decoder) throws {
-        try self.init(try decoder.singleValueContainer().decode(String.self))
+        try self.init(presentation: try decoder.singleValueContainer().decode(String.self))
     }
 
     /// Writes the text form.

@@ -75,7 +75,17 @@ public final class UnboundResolver: DNSResolving {
         case 5: throw DNSFailure(.refused, "\(question): the servers refuse to answer")
         default: throw DNSFailure(.otherResponseCode, "\(question): response code \(result.rcode)")
         }
-        let canonical = result.canonicalName.flatMap { try? DomainName($0) }
+        var canonical: DomainName?
+        if let text = result.canonicalName {
+            canonical = try? DomainName(text)
+            // libunbound writes `?` for octets that no host name has. Records may lie at such a name too: it is in the message.
+            if canonical == nil {
+                canonical = try DNSMessage(result.packet).outcome(of: name, type)?.canonicalName
+            }
+            if canonical == nil {
+                throw DNSFailure(.malformed, "\(question): an alias that leads to no name")
+            }
+        }
         return DNSAnswer(
             name: name, type: type, outcome: outcome, canonicalName: canonical,
             security: result.isSecure ? .secure : .insecure, ttl: result.ttl,

@@ -26,6 +26,21 @@ import Testing
     }
 
     @Test(arguments: [
+        ("MX.Example.Org.", "mx.example.org"), (".", "."), ("a/b.test", "a/b.test"),
+        ("a\\.b.test.", "a\\.b.test"), ("\\097\\000.test.", "a\\000.test"), ("*.test", "*.test"), ("", "."),
+    ])
+    func `a name that is written down keeps odd octets, as in DNS data`(text: String, form: String) throws {
+        let name = try DomainName(presentation: text)
+        #expect(name.text == form)
+        #expect(try DomainName(presentation: name.text) == name)
+    }
+
+    @Test(arguments: ["a..b", ".a", "a\\", "a\\25", "a\\999.b", String(repeating: "a", count: 64)])
+    func `what no name is written as is refused`(text: String) {
+        #expect(throws: DomainNameError.self) { try DomainName(presentation: text) }
+    }
+
+    @Test(arguments: [
         ("mx.example.org", true), ("a", true), (".", false),
         // RFC 1123 §2.1: a label may begin with a digit or be one; a last label of digits is an address.
         ("1.example", true), ("3com.example", true), ("example.1", false), ("192.0.2.1", false),

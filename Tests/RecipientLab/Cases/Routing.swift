@@ -83,6 +83,11 @@ extension RecipientCase {
             zone: "@ MX 10 mx\nmx CNAME real\nreal A {A}\n_{P}._tcp.real TLSA {3 1 1 A}\n",
             hosts: [MailHost(.worst)], verdicts: .dane, serverName: "real"),
         RecipientCase(
+            name: "mx-alias-odd",
+            rule: "RFC 7672 §2.2.2: records at the end of an alias that is no host name",
+            zone: "@ MX 10 mx\nmx CNAME a/b\na/b A {A}\n_{P}._tcp.a/b TLSA {3 1 1 A}\n",
+            hosts: [MailHost(.worst)], verdicts: .dane),
+        RecipientCase(
             name: "mx-alias-itself",
             rule: "RFC 7672 §2.2.3: no records at the end of the alias: the name itself",
             zone: "@ MX 10 mx\nmx CNAME real\nreal A {A}\n" + dane, hosts: [MailHost(.worst)],
