@@ -38,11 +38,11 @@ public struct RouteHost: Sendable, Hashable {
     public internal(set) var addresses: [RouteAddress]
 }
 
-/// Why a host of a domain cannot be tried now.
+/// Why a host of a domain, or one family of its addresses, cannot be tried now.
 public struct RouteGap: Sendable, Hashable {
     /// The host's name.
     public let host: String
-    /// What the lookup of its addresses ended in.
+    /// What the lookup of its addresses, or of those of one family, ended in.
     public let failure: DNSFailure
 }
 
@@ -68,7 +68,8 @@ public struct Route: Sendable, Hashable {
     public let security: DNSSecurity
     /// In the order in which to try them; never empty.
     public internal(set) var hosts: [RouteHost]
-    /// Hosts left out because their addresses could not be looked up now.
+    /// Hosts left out because their addresses could not be looked up now, and hosts of which only one family could be. While there is
+    /// one nobody has seen every host, so nothing is refused.
     public let gaps: [RouteGap]
     /// What MTA-STS says of the recipient domain, and what that was read from.
     var policy = MTASTSStanding(.unasked)

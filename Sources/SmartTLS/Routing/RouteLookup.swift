@@ -37,7 +37,8 @@ struct RouteLookup {
 
     /// What became of one host.
     private enum HostResult: Sendable {
-        case found(RouteHost, ttl: UInt32?)
+        /// `gap`: one family of its addresses could not be looked up.
+        case found(RouteHost, gap: RouteGap?, ttl: UInt32?)
         case absent(ttl: UInt32)
         case failed(RouteGap)
     }
@@ -110,7 +111,7 @@ struct RouteLookup {
             let only = RouteHost(
                 name: host, referenceName: domain, provenance: .proven, port: port, preference: 0,
                 addresses: [RouteAddress(address, .secure, tlsa: .absent)])
-            return Result(outcome: .success(.configured(domain, only)), ttl: .max)
+            return Result(outcome: .success(.configured(domain, only, nil)), ttl: .max)
         }
         guard let name = try? DomainName(host) else {
             return Result(
@@ -118,7 +119,8 @@ struct RouteLookup {
         }
         let designation = Designation(provenance: .proven, security: .secure, names: [name])
         switch await addresses(of: name, preference: 0, port: port, designation) {
-        case .found(let host, let ttl): return Result(outcome: .success(.configured(domain, host)), ttl: ttl)
+        case .found(let host, let gap, let ttl):
+            return Result(outcome: .success(.configured(domain, host, gap)), ttl: ttl)
         case .absent(let ttl): return Result(outcome: .failure(.noHost("\(name) has no address")), ttl: ttl)
         case .failed(let gap): return Result(outcome: .failure(.temporary(gap.failure)), ttl: nil)
         }
@@ -149,11 +151,15 @@ struct RouteLookup {
         var isComplete = true
         for result in results {
             switch result {
-            case .found(let host, let hostTTL):
+            case .found(let host, let gap, let hostTTL):
                 hosts.append(host)
+                if let gap { gaps.append(gap) }
                 if let hostTTL { ttl = min(ttl, hostTTL) } else { isComplete = false }
             case .absent(let hostTTL): ttl = min(ttl, hostTTL)
-            case .failed(let gap): gaps.append(gap)
+            case .failed(let gap):
+                gaps.append(gap)
+                // The better host may be back any moment.
+                isComplete = false
             }
         }
         if hosts.isEmpty, let gap = gaps.first {
@@ -164,11 +170,11 @@ struct RouteLookup {
         }
         let route = Route(
             domain: domain.text, origin: origin, security: answer.security, hosts: hosts, gaps: gaps)
-        // With a gap the better host may be back any moment.
-        return Result(outcome: .success(route), ttl: gaps.isEmpty && isComplete ? ttl : nil)
+        return Result(outcome: .success(route), ttl: isComplete ? ttl : nil)
     }
 
-    /// Both families side by side; one that fails does not spoil the other (RFC 7672 §2.1.1 judges them apart).
+    /// Both families side by side; one that fails does not spoil the other (RFC 7672 §2.1.1 judges them apart), and stays a gap: what
+    /// it hides may be good enough where the other is refused.
     private func addresses(
         of name: DomainName, preference: UInt16, port: Int?, _ designation: Designation
     ) async -> HostResult {
@@ -203,14 +209,13 @@ struct RouteLookup {
             case .failure(let error): failure = failure ?? error
             }
         }
-        if addresses.isEmpty {
-            return failure.map { .failed(RouteGap(host: name.text, failure: $0)) } ?? .absent(ttl: ttl)
-        }
+        let gap = failure.map { RouteGap(host: name.text, failure: $0) }
+        if addresses.isEmpty { return gap.map { .failed($0) } ?? .absent(ttl: ttl) }
         let host = RouteHost(
             name: name.text, referenceName: name.text, provenance: designation.provenance, port: port,
             preference: preference,
             addresses: Array(RouteHost.alternating(addresses).prefix(RouteLimits.addresses)))
-        return .found(host, ttl: isComplete ? (failure == nil ? ttl : min(ttl, 30)) : nil)
+        return .found(host, gap: gap, ttl: isComplete ? (gap == nil ? ttl : min(ttl, 30)) : nil)
     }
 
     private func lookUp(_ name: DomainName, _ type: DNSRecordType) async
@@ -232,7 +237,9 @@ extension DNSAnswer {
 }
 
 extension Route {
-    fileprivate static func configured(_ domain: String, _ host: RouteHost) -> Route {
-        Route(domain: domain, origin: .configured, security: .secure, hosts: [host], gaps: [])
+    fileprivate static func configured(_ domain: String, _ host: RouteHost, _ gap: RouteGap?) -> Route {
+        Route(
+            domain: domain, origin: .configured, security: .secure, hosts: [host],
+            gaps: gap.map { [$0] } ?? [])
     }
 }

@@ -52,6 +52,26 @@ import Testing
         #expect(event?.kind == "deferred" && event?.reason == "connection-refused")
     }
 
+    @Test(
+        "A host refused at one address and with a family that cannot be looked up: what that hides may be better",
+        arguments: [
+            (DNSFailure.Code.servfail, "dns-failure"), (.timeout, "dns-failure"), (.bogus, "dnssec-invalid"),
+        ])
+    func familyUnknown(_ failure: DNSFailure.Code, reason: String) async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("peer.test") { $0.tls = nil }
+        let event = try await end(lab, host, mx: .mx("10 mx.peer.test"), aaaa: .failure(failure))
+        #expect(event?.kind == "deferred" && event?.reason == reason)
+    }
+
+    @Test("A family that cannot be looked up does not stop a delivery over the other")
+    func familyUnknownAndGood() async throws {
+        let lab = try await WorkerLab()
+        let host = try await lab.host("mx.peer.test")
+        let event = try await end(lab, host, mx: .mx("10 mx.peer.test"), aaaa: .failure(.servfail))
+        #expect(event?.kind == "delivered" && event?.reason == "tls-authenticated")
+    }
+
     @Test("A domain is refused only when each host is: many addresses of the first ones hide no other")
     func manyAddresses() async throws {
         let lab = try await WorkerLab()

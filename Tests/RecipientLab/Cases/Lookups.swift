@@ -49,6 +49,15 @@ extension RecipientCase {
             zone: published("3 1 1 A") + "mx AAAA ::1\n", altered: ("mx", "AAAA")
         ) { _ in .dane },
         failing(
+            "other-family",
+            "law 2: AAAA cannot be looked up and A is refused: what was not seen may be good enough, so later",
+            at: "mx", [.aaaa], zone: plain + "mx AAAA ::1\n", host: .selfSigned, altered: ("mx", "AAAA")
+        ) { failure in
+            Verdicts(
+                opportunistic: "deliver tls-unauthenticated", secure: "defer \(failure)",
+                nta7516: "defer \(failure)")
+        },
+        failing(
             "tlsa", "RFC 7672 §2.1.2: TLSA cannot be looked up: the host counts as unreachable",
             at: "_{P}._tcp.mx", [.tlsa], zone: published("3 1 1 A"), host: .trusted,
             altered: ("_{P}._tcp.mx", "TLSA")

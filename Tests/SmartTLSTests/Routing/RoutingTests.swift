@@ -227,6 +227,34 @@ import Testing
         #expect(table.questions.filter { $0 == "bar.test MX" }.count == 2)
     }
 
+    @Test(
+        "a host of which one family cannot be looked up is in the route and a gap too, and that is kept for 30 s",
+        arguments: ["A", "AAAA"])
+    func familyGap(_ failing: String) async throws {
+        let found = failing == "A" ? "a.test AAAA" : "a.test A"
+        let table = DNSTable([
+            "bar.test MX": .mx("10 a.test", ttl: 7200), "a.test \(failing)": .failure(.servfail),
+            found: .addresses(failing == "A" ? "2001:db8::1" : "192.0.2.1", ttl: 7200),
+        ])
+        let start = ContinuousClock.now
+        let clock = Elapsed()
+        let router = Router(resolver: table, now: { start + clock.value })
+        let route = try await router.route(to: "bar.test")
+        #expect(route.hosts.map(\.name) == ["a.test"] && route.hosts[0].addresses.count == 1)
+        #expect(route.gaps.map(\.host) == ["a.test"] && route.gaps.first?.failure.code == .servfail)
+        let gateway = try await router.route(to: "other.test", through: try #require(HostPort("a.test:25")))
+        #expect(gateway.gaps.map(\.host) == ["a.test"], "so of a host that an operator named")
+        func asked() async throws -> Bool {
+            let before = table.questions.count
+            _ = try await router.route(to: "bar.test")
+            return table.questions.count > before
+        }
+        clock.set(.seconds(29))
+        #expect(try await !asked())
+        clock.set(.seconds(31))
+        #expect(try await asked())
+    }
+
     @Test func `among equals every order comes up, and preference is never crossed`() async throws {
         let seed = UInt64.random(in: 0 ... .max)
         print("seed \(seed)")
