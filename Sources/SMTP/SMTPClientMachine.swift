@@ -123,6 +123,8 @@ public struct SMTPClientMachine: ~Copyable {
 
     /// What the server offered last; empty after HELO and between STARTTLS and the second EHLO.
     public private(set) var extensions = EHLOExtensions()
+    /// How many replies have come: each that is awaited has a limit of its own.
+    public private(set) var replyCount = 0
     /// The reply to the greeting or to EHLO, last seen; for evidence.
     public private(set) var serverGreeting: SMTPReply?
 
@@ -170,6 +172,7 @@ public struct SMTPClientMachine: ~Copyable {
             do throws(SMTPReplyError) {
                 guard let next = try parser.next(&input) else { return .wait }
                 reply = next
+                replyCount += 1
             } catch {
                 return fail(.malformedReply(error))
             }

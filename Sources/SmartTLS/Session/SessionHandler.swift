@@ -52,6 +52,10 @@ final class SessionHandler: ChannelInboundHandler {
 
     private var deadline = NIODeadline.distantFuture
     private var waitingFor = SMTPClientMachine.Awaiting.nothing
+    /// The replies that had come when the clock was started.
+    private var repliesBefore = 0
+    /// When the session must be open, or the content of the transaction begun.
+    private var longest = NIODeadline.distantFuture
     private var timer: Scheduled<Void>?
 
     init(
@@ -81,6 +85,7 @@ final class SessionHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
+        longest = context.eventLoop.now + TimeAmount(timeouts.beforeContent)
         keepTime()
         context.fireChannelActive()
     }
@@ -213,6 +218,7 @@ final class SessionHandler: ChannelInboundHandler {
             return waiter.resume(returning: .ended(result))
         }
         isSending = true
+        longest = context.eventLoop.now + TimeAmount(timeouts.beforeContent)
         status.busy()
         self.waiter = waiter
         result = nil
@@ -361,26 +367,26 @@ final class SessionHandler: ChannelInboundHandler {
 
     // MARK: Time
 
-    /// Starts the clock of the step that is being waited for, if it is another than before.
+    /// Starts the clock of the reply, or of the room for content, that is being waited for, if it is another than before.
     private func keepTime() {
         guard !hasClosed, let context else { return }
         var awaiting = machine.awaiting
         // While the sender has the word, the host is not to blame for the time that passes.
         if awaiting == .content, waiter == nil { awaiting = .nothing }
-        if awaiting != waitingFor {
-            waitingFor = awaiting
-            let limit: Duration? =
+        if awaiting != waitingFor || machine.replyCount != repliesBefore {
+            (waitingFor, repliesBefore) = (awaiting, machine.replyCount)
+            func within(_ limit: Duration) -> NIODeadline { context.eventLoop.now + TimeAmount(limit) }
+            deadline =
                 switch awaiting {
-                case .nothing: nil
-                case .greeting: timeouts.greeting
-                case .hello: timeouts.hello
-                case .envelope: timeouts.envelope
-                case .data: timeouts.data
-                case .content: timeouts.contentBlock
-                case .finalDot: timeouts.finalDot
-                case .quit: timeouts.quit
+                case .nothing: .distantFuture
+                case .greeting: min(within(timeouts.greeting), longest)
+                case .hello: min(within(timeouts.hello), longest)
+                case .envelope: min(within(timeouts.envelope), longest)
+                case .data: min(within(timeouts.data), longest)
+                case .content: within(timeouts.contentBlock)
+                case .finalDot: within(timeouts.finalDot)
+                case .quit: within(timeouts.quit)
                 }
-            deadline = limit.map { .now() + TimeAmount($0) } ?? .distantFuture
         }
         if timer == nil, deadline != .distantFuture { arm(context) }
     }
@@ -394,7 +400,7 @@ final class SessionHandler: ChannelInboundHandler {
     private func tick() {
         timer = nil
         guard !hasClosed, let context, deadline != .distantFuture else { return }
-        guard NIODeadline.now() >= deadline else { return arm(context) }
+        guard context.eventLoop.now >= deadline else { return arm(context) }
         end(SessionFailure(.timeout, step: waitingFor.step))
         close(context)
     }

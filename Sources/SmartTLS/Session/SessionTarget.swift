@@ -48,7 +48,7 @@ public struct SessionTarget: Sendable {
 }
 
 /// How long a session waits for each step; the defaults are the minimums of RFC 5321 §4.5.3.2, and short bounds where
-/// the RFC names none. Each is found expired at most a quarter of the shortest of them late.
+/// the RFC names none. Each is counted from the reply before, and is found expired at most a quarter of the shortest of them late.
 public struct SessionTimeouts: Sendable, Hashable {
     /// For the connection itself.
     public var connect: Duration
@@ -62,6 +62,9 @@ public struct SessionTimeouts: Sendable, Hashable {
     public var envelope: Duration
     /// For the answer to DATA (§4.5.3.2.4: 2 min).
     public var data: Duration
+    /// For all replies together, from the connection to the last EHLO, and again from MAIL to the answer to DATA: a host that takes
+    /// its time over each of them holds nobody for days.
+    public var beforeContent: Duration
     /// For each block of content to find room (§4.5.3.2.5: 3 min).
     public var contentBlock: Duration
     /// For the answer to the final dot (§4.5.3.2.6: 10 min).
@@ -73,7 +76,7 @@ public struct SessionTimeouts: Sendable, Hashable {
     public init(
         connect: Duration = .seconds(30), greeting: Duration = .seconds(300), hello: Duration = .seconds(300),
         handshake: Duration = .seconds(60), envelope: Duration = .seconds(300),
-        data: Duration = .seconds(120),
+        data: Duration = .seconds(120), beforeContent: Duration = .seconds(600),
         contentBlock: Duration = .seconds(180), finalDot: Duration = .seconds(600),
         quit: Duration = .seconds(5)
     ) {
@@ -83,6 +86,7 @@ public struct SessionTimeouts: Sendable, Hashable {
         self.handshake = handshake
         self.envelope = envelope
         self.data = data
+        self.beforeContent = beforeContent
         self.contentBlock = contentBlock
         self.finalDot = finalDot
         self.quit = quit
@@ -91,7 +95,8 @@ public struct SessionTimeouts: Sendable, Hashable {
     /// How often a session looks at its clock.
     var tick: Duration {
         let shortest =
-            [greeting, hello, envelope, data, contentBlock, finalDot, quit].min() ?? .seconds(15)
+            [greeting, hello, envelope, data, beforeContent, contentBlock, finalDot, quit].min()
+            ?? .seconds(15)
         return max(min(shortest / 4, .seconds(15)), .milliseconds(5))
     }
 }
