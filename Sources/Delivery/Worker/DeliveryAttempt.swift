@@ -46,6 +46,9 @@ final class DotGate: Sendable {
 struct DeliveryAttempt {
     /// Most connections of one attempt: two to each host of a route that names as many as are looked up (RFC 5321 §5.1).
     static let maximumConnections = 2 * RouteLimits.hosts
+    /// How long an attempt begins connections and transactions on one way, the hosts of a domain or a gateway. What has begun by then
+    /// goes on within the limits of its session, so that no content and no answer to it is cut off.
+    static let longestWay: Duration = .seconds(900)
 
     private enum Obstacle {
         case failure(SessionFailure, host: String)
@@ -74,6 +77,8 @@ struct DeliveryAttempt {
     let dots: DotRegistrar
     let lease: LeaseKeeper
     let mark: NTAMark?
+    /// `longestWay`, or what a test says.
+    let patience: Duration
 
     private var open: [DeliveryFacts.Recipient]
     private var result = AttemptResult()
@@ -82,12 +87,17 @@ struct DeliveryAttempt {
     private var hasSpoken = false
     /// Hosts that were judged on an earlier way, which this one no longer asks.
     private var sitesBefore = 0
+    /// When the present way was begun.
+    private var begun = ContinuousClock.now
+    /// The time ran out before all that there was to try was tried.
+    private var isCutShort = false
     /// One registration serves every transaction of the attempt: the claim is the same.
     private var gate: DotGate?
 
     init(
         _ delivery: PreparedDelivery, _ content: OpenedContent, router: Router, opener: SessionOpener,
-        rulesets: RulesetBook, dots: DotRegistrar, lease: LeaseKeeper, mark: NTAMark?
+        rulesets: RulesetBook, dots: DotRegistrar, lease: LeaseKeeper, mark: NTAMark?,
+        patience: Duration = DeliveryAttempt.longestWay
     ) {
         self.delivery = delivery
         self.content = content
@@ -97,6 +107,7 @@ struct DeliveryAttempt {
         self.dots = dots
         self.lease = lease
         self.mark = mark
+        self.patience = patience
         open = delivery.facts.recipients
     }
 
@@ -188,12 +199,19 @@ struct DeliveryAttempt {
     /// Tries the hosts in order until every recipient has a conclusion.
     private mutating func walk(_ route: Route, _ ruleset: Ruleset, _ session: inout LiveSession?) async {
         var connections = 0
+        (begun, isCutShort) = (.now, false)
         // The many addresses of one host leave room for every other: a domain is refused only when each of its hosts is.
         let share = max(2, Self.maximumConnections / max(1, route.hosts.count))
-        for host in route.hosts {
+        for (index, host) in route.hosts.enumerated() {
             var isForegone = false
+            // The same of the time: one host that hangs at each of its addresses leaves some for those behind it.
+            let time = patience * (index + 1) / route.hosts.count
             for address in host.addresses.prefix(share) {
                 guard connections < Self.maximumConnections else { return }
+                guard connections == 0 || ContinuousClock.now - begun < time else {
+                    isCutShort = true
+                    break
+                }
                 guard lease.owns(delivery.worker), !Task.isCancelled else {
                     isWithheld = true
                     return
@@ -276,6 +294,10 @@ struct DeliveryAttempt {
                 obstacles.append(.failure(failure, host: live.site.host))
             }
             if open.count == asked.count { return }
+            if !open.isEmpty, ContinuousClock.now - begun >= patience {
+                isCutShort = true
+                return
+            }
         } while !open.isEmpty && live.session.isReusable
     }
 
@@ -414,6 +436,12 @@ struct DeliveryAttempt {
                 explanation: waits.findings.evidence.detail)
         }
         if let awaiting { return awaiting }
+        if isCutShort {
+            return Standstill(
+                kind: .deferred, reason: final?.reason ?? judged?.verdict.reason ?? .connectionTimeout,
+                site: final?.site ?? judged,
+                explanation: "the time of one attempt ran out before every host was asked")
+        }
         if let final { return final }
         if let judged, Verdict.overall(assessed.map(\.verdict))?.outcome == .refuse {
             return Standstill(

@@ -26,6 +26,7 @@ struct LaneRunner: Sendable {
     let control: ControlWatch
     let schedule: RetrySchedule
     let inDoubt: InDoubtPolicy
+    let patience: Duration
     let metrics: WorkerMetrics
     let logger: Logger
 
@@ -69,7 +70,7 @@ struct LaneRunner: Sendable {
         }
         var attempt = DeliveryAttempt(
             delivery, content, router: router, opener: opener, rulesets: rulesets, dots: dots, lease: lease,
-            mark: mark)
+            mark: mark, patience: patience)
         switch await attempt.run(&session) {
         case .concluded(let result, let isUnreachable):
             settle(delivery, result, content.head)

@@ -34,6 +34,8 @@ struct ShardAssembly: Sendable {
     var conditions: ShardConditions
     var logger: Logger
     var timeouts = SessionTimeouts()
+    /// How long one attempt begins connections.
+    var patience = DeliveryAttempt.longestWay
 }
 
 extension ShardWorker {
@@ -76,7 +78,7 @@ extension ShardWorker {
             schedule: RetrySchedule(
                 waits: parts.delivery.retry, expire: parts.delivery.expire,
                 delayReport: parts.delivery.delayReport),
-            inDoubt: parts.delivery.inDoubt, metrics: metrics, logger: logger)
+            inDoubt: parts.delivery.inDoubt, patience: parts.patience, metrics: metrics, logger: logger)
         opener = MessageOpener(ledger: parts.reading, keys: parts.keys, logger: logger)
         concurrency = parts.worker.concurrency
         finalDotTimeout = parts.delivery.finalDotTimeout

@@ -176,6 +176,7 @@ final class WorkerLab: Sendable {
         resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(), scans: ScanDesk? = nil,
         timeouts: SessionTimeouts = SessionTimeouts(
             connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1)),
+        patience: Duration = DeliveryAttempt.longestWay,
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
@@ -209,7 +210,7 @@ final class WorkerLab: Sendable {
                 sealer: sealer,
                 keys: BatchKeyOpener(service: keys, region: "a"), scans: scans,
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,
-                timeouts: timeouts))
+                timeouts: timeouts, patience: patience))
     }
 
     /// Policies from hosts on loopback with certificates of the lab.
