@@ -53,7 +53,7 @@ public struct Judgement: Sendable, Hashable, Codable {
     public let configured: ConfiguredHost?
     /// The port where configuration has one for all hosts.
     public let port: Int
-    /// The lookups that named host, address and TLSA records.
+    /// The lookups that named host, address and TLSA records; none that was about another host of the domain.
     public let lookups: [RecordedLookup]
     /// When they were made, in milliseconds since 1970: an NTA 7516 record counts by the month of that moment.
     public let routedAt: Int64?

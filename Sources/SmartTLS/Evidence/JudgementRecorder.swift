@@ -30,7 +30,7 @@ extension Judgement {
         self.configured =
             route.origin == .configured ? ConfiguredHost(host: host.name, port: host.port ?? port) : nil
         self.port = port
-        self.lookups = route.lookups.map(RecordedLookup.init)
+        self.lookups = route.lookups.and(host.lookups).map(RecordedLookup.init)
         self.routedAt = route.routedAt
         self.policy = RecordedPolicy(route.policy)
         self.host = host.name

@@ -61,7 +61,7 @@ extension Judgement {
 
     /// The host and address, found again from the recorded answers.
     private func routed(at time: Int64) async throws(EvidenceError) -> (Route, RouteHost, RouteAddress) {
-        let resolver = try ReplayedAnswers(lookups)
+        let resolver = AnswerRecorder(try ReplayedAnswers(lookups))
         // The NTA 7516 record counted by the month in which it was looked up, not by that of the connection or of this review.
         let month = ruleset.nta == nil ? nil : Month(of: time)
         let lookup = RouteLookup(resolver: resolver, ownName: nil, port: port, month: month)

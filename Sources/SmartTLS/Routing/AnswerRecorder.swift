@@ -1,4 +1,5 @@
-// Remembers the answers that a route was made of, for the evidence of what is delivered on it.
+// Remembers the answers that a route was made of, for the evidence of what is delivered on it: those about the domain, and for each
+// host its own.
 import DNS
 import Synchronization
 
@@ -9,10 +10,11 @@ final class AnswerRecorder: DNSResolving {
 
     init(_ resolver: any DNSResolving) { self.resolver = resolver }
 
+    /// Another that asks the same resolver and has kept nothing.
+    func apart() -> AnswerRecorder { AnswerRecorder(resolver) }
+
     /// The answers so far, at most `RouteLimits.lookups`, in an order that is always the same.
-    var answers: [DNSAnswer] {
-        kept.withLock { $0 }.sorted { ($0.name, $0.type.rawValue) < ($1.name, $1.type.rawValue) }
-    }
+    var answers: [DNSAnswer] { kept.withLock { $0 }.inOrder }
 
     func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
         let answer = try await resolver.resolve(name, type)
@@ -24,4 +26,14 @@ final class AnswerRecorder: DNSResolving {
         }
         return answer
     }
+}
+
+extension [DNSAnswer] {
+    /// By name and type.
+    fileprivate var inOrder: [DNSAnswer] {
+        sorted { ($0.name, $0.type.rawValue) < ($1.name, $1.type.rawValue) }
+    }
+
+    /// These and those of a host.
+    func and(_ others: [DNSAnswer]) -> [DNSAnswer] { (self + others).inOrder }
 }

@@ -36,6 +36,8 @@ public struct RouteHost: Sendable, Hashable {
     public let preference: UInt16
     /// At most `RouteLimits.addresses`, in the order in which to try them.
     public internal(set) var addresses: [RouteAddress]
+    /// The answers that named its addresses and TLSA records.
+    public internal(set) var lookups: [DNSAnswer] = []
 }
 
 /// Why a host of a domain, or one family of its addresses, cannot be tried now.
@@ -77,7 +79,8 @@ public struct Route: Sendable, Hashable {
     public var sts: MTASTSStatus { policy.status }
     /// What the domain's NTA 7516 record says; nil: it was not asked for.
     public internal(set) var nta: Finding?
-    /// The answers that it was made of.
+    /// The answers that named the hosts; what was asked about a host is with the host, so that a judgement of one holds nothing of the
+    /// others, however much that is (law 9).
     public internal(set) var lookups: [DNSAnswer] = []
     /// When they were asked for, in milliseconds since 1970.
     public internal(set) var routedAt: Int64 = 0
@@ -139,15 +142,17 @@ extension DNSFailure {
 public enum RouteLimits {
     /// Hosts of one domain that are looked up and tried.
     public static let hosts = 10
-    /// Answers of one route that are kept for evidence: an MX, and for each host two addresses, an alias and TLSA records.
-    static let lookups = 64
+    /// Answers about a domain, and answers about one host, that are kept for evidence: of a domain TXT and MX, of a host two families of
+    /// addresses and, for each where they differ, two names at which TLSA records may be, or an alias and one name. No more is ever
+    /// asked, so no judgement lacks one; and as no message is longer than 64 KB, one judgement has 8 of these at most, half a megabyte.
+    static let lookups = 8
     /// Addresses of one host that are tried.
     public static let addresses = 6
     /// TLSA records of one RRset that are handed to OpenSSL.
     public static let tlsaRecords = 64
     /// Routes kept at once.
     static let cached = 10_000
-    /// Octets of DNS messages kept with them; one route has at most `lookups` messages of 64 KB, a sixteenth of it.
+    /// Octets of DNS messages kept with them; one route has at most 62 messages of 64 KB, a sixteenth of it.
     static let cachedOctets = 64 << 20
     /// The longest that a route is kept, whatever its TTL says.
     static let longest: Duration = .seconds(3600)

@@ -7,7 +7,8 @@ import SMTP
 
 /// One domain's way through DNS.
 struct RouteLookup {
-    let resolver: any DNSResolving
+    /// Keeps the answers about the domain; those about a host are kept with the host.
+    let resolver: AnswerRecorder
     let ownName: DomainName?
     /// Where hosts are connected to that have no port of their own.
     let port: Int
@@ -19,7 +20,7 @@ struct RouteLookup {
         let outcome: Swift.Result<Route, RoutingFailure>
         let ttl: UInt32?
 
-        /// The same, with the answers that it was made of, and when they were asked for in milliseconds since 1970.
+        /// The same, with the answers about the domain that it was made of, and when they were asked for in milliseconds since 1970.
         func with(_ lookups: [DNSAnswer], at time: Int64) -> Result {
             guard case .success(var route) = outcome else { return self }
             (route.lookups, route.routedAt) = (lookups, time)
@@ -178,8 +179,9 @@ struct RouteLookup {
     private func addresses(
         of name: DomainName, preference: UInt16, port: Int?, _ designation: Designation
     ) async -> HostResult {
-        async let six = lookUp(name, .aaaa)
-        async let four = lookUp(name, .a)
+        let resolver = resolver.apart()
+        async let six = lookUp(name, .aaaa, resolver)
+        async let four = lookUp(name, .a, resolver)
         let answers = await [six, four]
         var addresses: [RouteAddress] = []
         var ttl = UInt32.max
@@ -214,13 +216,14 @@ struct RouteLookup {
         let host = RouteHost(
             name: name.text, referenceName: name.text, provenance: designation.provenance, port: port,
             preference: preference,
-            addresses: Array(RouteHost.alternating(addresses).prefix(RouteLimits.addresses)))
+            addresses: Array(RouteHost.alternating(addresses).prefix(RouteLimits.addresses)),
+            lookups: resolver.answers)
         return .found(host, gap: gap, ttl: isComplete ? (gap == nil ? ttl : min(ttl, 30)) : nil)
     }
 
-    private func lookUp(_ name: DomainName, _ type: DNSRecordType) async
-        -> Swift.Result<DNSAnswer, DNSFailure>
-    {
+    private func lookUp(
+        _ name: DomainName, _ type: DNSRecordType, _ resolver: AnswerRecorder
+    ) async -> Swift.Result<DNSAnswer, DNSFailure> {
         do {
             return .success(try await resolver.resolve(name, type))
         } catch {

@@ -17,7 +17,9 @@ public actor Router {
         init(outcome: Result<Route, RoutingFailure>, until: ContinuousClock.Instant) {
             self.outcome = outcome
             self.until = until
-            octets = (try? outcome.get())?.lookups.reduce(0) { $0 + $1.packet.count } ?? 0
+            let route = try? outcome.get()
+            let lookups = (route?.lookups ?? []) + (route?.hosts.flatMap(\.lookups) ?? [])
+            octets = lookups.reduce(0) { $0 + $1.packet.count }
         }
     }
 

@@ -72,7 +72,7 @@ extension Examination {
     public var sighting: ScanSighting? {
         guard let certificate = findings.evidence.certificateDigest else { return nil }
         // Where an operator named an address there was nothing to ask.
-        let ttl = route.lookups.map(\.ttl).min().map { Duration.seconds(Int64($0)) }
+        let ttl = (route.lookups + host.lookups).map(\.ttl).min().map { Duration.seconds(Int64($0)) }
         return ScanSighting(
             certificate: certificate, tlsa: address.tlsa.digest, ttl: ttl ?? .seconds(1 << 31))
     }

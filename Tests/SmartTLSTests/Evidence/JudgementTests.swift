@@ -63,6 +63,72 @@ import Testing
         await #expect(throws: EvidenceError.self) { try await late.review(certificates: certificates) }
     }
 
+    /// What a host without TLS comes to.
+    private static func withoutTLS(
+        _ route: Route, _ host: RouteHost, _ address: RouteAddress, under ruleset: Ruleset
+    ) -> Judgement {
+        let findings = HostFindings(
+            absence: .notOffered, host: host.referenceName, name: host.provenance, tlsa: address.tlsa,
+            sts: route.sts
+        ).adding(route.nta)
+        return Judgement(
+            at: route.routedAt, route: route, host: host, address: address, port: 25, exclusion: nil,
+            peer: nil, absence: .notOffered, ruleset: ruleset, findings: findings,
+            verdict: Verdict.judge(ruleset, findings))
+    }
+
+    @Test(
+        "where most is asked nothing is left out: an alias in each family, both signed or one, before TLSA records",
+        arguments: [DNSSecurity.secure, .insecure])
+    func mostLookups(_ six: DNSSecurity) async throws {
+        let table = DNSTable([
+            "bar.test TXT": .nodata(.secure), "bar.test MX": .mx("10 mx.bar.test", security: .secure),
+            "mx.bar.test A": .addresses("192.0.2.1", security: .secure, canonical: "four.test"),
+            "mx.bar.test AAAA": .addresses("2001:db8::1", security: six, canonical: "six.test"),
+            "mx.bar.test CNAME": .records([.cname(try DomainName("six.test"))], .secure),
+            "_25._tcp.four.test TLSA": .nodata(.secure), "_25._tcp.six.test TLSA": .nodata(.secure),
+            "_25._tcp.mx.bar.test TLSA": .records(
+                [.tlsa(usage: 3, selector: 1, matchingType: 1, data: Array(repeating: 7, count: 32))],
+                .secure),
+        ])
+        let route = try await Router(resolver: table).route(to: "bar.test", heedsNTA: true)
+        let host = try #require(route.hosts.first)
+        #expect(host.addresses.count == 2)
+        for address in host.addresses {
+            let judgement = Self.withoutTLS(route, host, address, under: .nta7516)
+            #expect(judgement.lookups.count == Set(table.questions).count)
+            #expect(judgement.lookups.count == 7)
+            try await judgement.review(certificates: [:])
+        }
+    }
+
+    @Test("law 9: it holds the answers of its own host alone, at most 1 MB, however much others have")
+    func hostileZone() async throws {
+        var world: [String: DNSTable.Entry] = [:]
+        var exchanges: [DNSRecord] = []
+        for number in 0..<10 {
+            let name = "mx\(number).bar.test"
+            exchanges.append(.mx(preference: UInt16(number), exchange: try DomainName(name)))
+            func many(_ address: (Int) -> String) -> DNSTable.Entry {
+                .records((0..<1_600).compactMap { IPAddress(address($0)).map { .address($0) } }, .secure)
+            }
+            world["\(name) A"] = many { "192.0.\($0 / 250).\($0 % 250)" }
+            world["\(name) AAAA"] = many { "2001:db8::\(String($0, radix: 16))" }
+            world["_25._tcp.\(name) TLSA"] = .nodata(.secure)
+        }
+        world["bar.test MX"] = .records(exchanges, .secure)
+        let route = try await Router(resolver: DNSTable(world)).route(to: "bar.test")
+        #expect(route.hosts.count == 10)
+        for host in route.hosts {
+            let judgement = Self.withoutTLS(route, host, host.addresses[0], under: .opportunistic)
+            let octets = judgement.lookups.reduce(0) { $0 + $1.packet.count }
+            #expect(octets > 80_000 && octets <= 1 << 20, "\(octets)")
+            #expect(
+                Set(judgement.lookups.map(\.name.text)) == ["bar.test", host.name, "_25._tcp.\(host.name)"])
+            try await judgement.review(certificates: [:])
+        }
+    }
+
     @Test("a refusal is evidence too: without STARTTLS, self-signed, wrongly named")
     func refusals() async throws {
         let root = try TestAuthority()
