@@ -91,13 +91,13 @@ let package = Package(
                 .embedInCode("0004_intake.sql"), .embedInCode("0005_work.sql"),
                 .embedInCode("0006_evidence.sql"), .embedInCode("0007_policy_cache.sql"),
                 .embedInCode("0008_edge_rights.sql"), .embedInCode("0009_host_scan.sql"),
-                .embedInCode("0010_content_parts.sql"),
+                .embedInCode("0010_content_parts.sql"), .embedInCode("0011_regions.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",
-            dependencies: [
-                "Postgres", "Migrations", crypto, .product(name: "CryptoExtras", package: "swift-crypto"),
-                logging,
+            dependencies: nio + [
+                "Postgres", "Migrations", "TLS", "DNS", "HTTPClient", "Settings", crypto,
+                .product(name: "CryptoExtras", package: "swift-crypto"), logging, lifecycle,
             ],
             swiftSettings: strict),
 
@@ -133,8 +133,8 @@ let package = Package(
         .target(
             name: "Cluster",
             dependencies: nio + [
-                "CLinux", "TLS", "Postgres", "Settings", "Observability", "Policy", "Sealing", "Ledger",
-                crypto,
+                "CLinux", "TLS", "HTTPClient", "Postgres", "Settings", "Observability", "Policy", "Sealing",
+                "Ledger", crypto,
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), logging, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -212,6 +212,7 @@ let package = Package(
             name: "ClusterTests",
             dependencies: [
                 "Cluster", "Lab", "Settings", logging, .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
         .testTarget(name: "HouseTests", swiftSettings: strict),
     ],

@@ -30,5 +30,6 @@ public enum MigrationCatalog {
         Migration(8, "edge_rights", PackageResources._008_edge_rights_sql),
         Migration(9, "host_scan", PackageResources._009_host_scan_sql),
         Migration(10, "content_parts", PackageResources._010_content_parts_sql),
+        Migration(11, "regions", PackageResources._011_regions_sql),
     ]
 }

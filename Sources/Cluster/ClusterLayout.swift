@@ -24,8 +24,6 @@ public struct ClusterLayout: Sendable, Equatable {
     public var plan: String { directory + "/cluster.json" }
     /// What tools read: where everything listens, and its process ids.
     public var endpoints: String { directory + "/endpoints.json" }
-    /// PostgreSQL's data.
-    public var data: String { directory + "/postgres" }
     /// The nodes' settings.
     public var config: String { directory + "/config" }
     /// Passwords, the API key, the root key.
@@ -34,27 +32,19 @@ public struct ClusterLayout: Sendable, Equatable {
     public var certificates: String { directory + "/certificates" }
     /// The authority's certificate, which clients trust.
     public var authority: String { certificates + "/ca.pem" }
-    /// The keyring's private keys.
-    public var keyring: String { directory + "/keyring" }
     /// What the processes print.
     public var logs: String { directory + "/logs" }
-    /// Held by the supervisor while it lives; contains its process id.
-    public var lock: String { directory + "/supervisor.lock" }
     /// Held by whoever makes the plan and starts a supervisor.
     public var startLock: String { directory + "/start.lock" }
 
     /// The folder of the sockets.
     public var sockets: String {
         let inside = directory + "/sockets"
-        // The longest name below it is postgres/.s.PGSQL.65535.lock, which PostgreSQL makes beside its socket.
-        if inside.utf8.count + 28 <= 107 { return inside }
+        // The longest name below it is postgres-witness/.s.PGSQL.65535.lock, which PostgreSQL makes beside its socket.
+        if inside.utf8.count + 38 <= 107 { return inside }
         let digest = SHA256.hash(data: Array(directory.utf8)).prefix(8)
         return "/tmp/zegel-" + digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
-    /// The folder of PostgreSQL's socket.
-    public var postgresSocket: String { sockets + "/postgres" }
-    /// The keyring's socket for `role`.
-    public func keyringSocket(_ role: NodeRole) -> String { sockets + "/keyring-\(role.rawValue).sock" }
     /// The settings of a node.
     public func configuration(of node: String) -> String { config + "/\(node).yaml" }
     /// The log of a node.
@@ -75,6 +65,12 @@ public enum NodeRole: String, Sendable, Codable, CaseIterable {
     case keyring
     /// The database.
     case postgres
+    /// Keeps a member of a shard in its place: leader, or following one.
+    case patroni
+    /// Votes on who leads.
+    case etcd
+    /// Ends a PostgreSQL whose Patroni is stuck.
+    case `guard`
     /// Runs the others.
     case supervisor
 }

@@ -1,18 +1,18 @@
-// What a local cluster's database holds before the first node starts: schema, passwords, keys, the tenant `demo`.
+// What the databases of a local cluster hold before the first node starts: schema, passwords, keys, the tenant `demo`.
 
 import Foundation
 import Ledger
 import Postgres
 
-/// Brings the database of a local cluster up to date. Safe to repeat.
+/// Brings the leader of a shard up to date. Safe to repeat, and for several regions to do at once.
 struct ClusterProvisioning: Sendable {
-    let prepared: PreparedCluster
+    let prepared: PreparedRegion
 
-    /// Why the database cannot be spoken to yet; nil when it can.
-    func obstacle() async -> String? {
+    /// Why the database of a shard cannot be spoken to yet; nil when it can.
+    func obstacle(_ shard: String, in region: RegionPlan) async -> String? {
         do {
             let connection = try await PostgresConnection.connect(
-                owner(of: "postgres", patience: .seconds(2)))
+                owner(of: "postgres", shard, in: region, patience: .seconds(2)))
             await connection.close()
             return nil
         } catch {
@@ -20,49 +20,37 @@ struct ClusterProvisioning: Sendable {
         }
     }
 
-    /// Does everything.
+    /// Does everything at the leader of a shard.
+    /// - Parameter region: the region that leads it.
     /// - Throws: `state` that says what could not be done.
-    func run() async throws(ClusterError) {
+    func run(_ shard: String, in region: RegionPlan) async throws(ClusterError) {
         do {
-            try await createDatabase()
-            try await migrate()
-            let pool = PostgresPool(
-                configuration: owner(of: PostgresInstance.database), limit: 1, waitLimit: .seconds(10))
+            let turn = try await PostgresConnection.connect(owner(of: "postgres", shard, in: region))
             do {
-                try await fill(ControlAdministration(pool: pool))
-                _ = try await Maintenance(pool: pool).run()
+                let isReplicated = prepared.plan.isReplicated
+                // Until this connection ends: regions that come up together take turns.
+                try await turn.perform(deadline: .seconds(60)) { session in
+                    try LedgerDatabase.takeTurn(session)
+                    try LedgerDatabase.create(LedgerSite.database, session)
+                    try LedgerDatabase.closeOthers(session)
+                    if isReplicated { try LedgerDatabase.admit(PatroniConfiguration.rewindRole, session) }
+                }
+                try await prepare(shard, in: region)
             } catch {
-                await pool.close()
+                await turn.close()
                 throw error
             }
-            await pool.close()
+            await turn.close()
         } catch let error as ClusterError {
             throw error
         } catch {
-            throw ClusterError(.state, "cannot prepare the database: \(error)")
+            throw ClusterError(.state, "cannot prepare the database of shard \(shard): \(error)")
         }
     }
 
-    private func owner(of database: String, patience: Duration = .seconds(10)) -> PostgresConfiguration {
-        PostgresConfiguration(
-            prepared.postgres.conninfo(
-                role: PostgresInstance.superuser,
-                password: prepared.passwords[PostgresInstance.superuser] ?? "",
-                database: database),
-            applicationName: "zegel-local", connectTimeout: patience)
-    }
-
-    private func createDatabase() async throws {
-        let connection = try await PostgresConnection.connect(owner(of: "postgres"))
-        try await connection.perform { session in
-            try LedgerDatabase.create(PostgresInstance.database, session)
-            try LedgerDatabase.closeOthers(session)
-        }
-        await connection.close()
-    }
-
-    private func migrate() async throws {
-        let connection = try await PostgresConnection.connect(owner(of: PostgresInstance.database))
+    private func prepare(_ shard: String, in region: RegionPlan) async throws {
+        let connection = try await PostgresConnection.connect(
+            owner(of: LedgerSite.database, shard, in: region))
         do {
             _ = try await Migrator().migrate(connection)
         } catch {
@@ -70,14 +58,36 @@ struct ClusterProvisioning: Sendable {
             throw error
         }
         await connection.close()
+        let pool = PostgresPool(
+            configuration: owner(of: LedgerSite.database, shard, in: region), limit: 1,
+            waitLimit: .seconds(10))
+        do {
+            let control = ControlAdministration(pool: pool)
+            for role in ClusterIdentity.roles {
+                try await control.setPassword(ofRole: role, to: prepared.identity.password(role))
+            }
+            if shard == prepared.plan.shards.first?.name { try await fill(control) }
+            _ = try await Maintenance(pool: pool).run()
+        } catch {
+            await pool.close()
+            throw error
+        }
+        await pool.close()
+    }
+
+    private func owner(
+        of database: String, _ shard: String, in region: RegionPlan, patience: Duration = .seconds(10)
+    ) -> PostgresConfiguration {
+        PostgresConfiguration(
+            prepared.site.socket(
+                shard, in: region, role: LedgerSite.superuser,
+                password: prepared.identity.password(LedgerSite.superuser), database: database),
+            applicationName: "zegel-local", connectTimeout: patience)
     }
 
     private func fill(_ control: ControlAdministration) async throws {
-        for role in PreparedCluster.roles {
-            try await control.setPassword(ofRole: role, to: prepared.passwords[role] ?? "")
-        }
-        try await KeyEpochs(prepared: prepared).extend(control)
-        let demo = prepared.demo
+        try await KeyEpochs(identity: prepared.identity, plan: prepared.plan).extend(control)
+        let demo = prepared.identity.demo
         try await control.putTenant(id: DemoTenant.id, name: "Demo", defaultRuleset: demo.ruleset)
         try await control.putSenderDomain(DemoTenant.domain, tenant: DemoTenant.id)
         try await control.putCredential(

@@ -1,4 +1,4 @@
-// Makes the region's keys ahead of time and signs the set of their public halves.
+// Makes the regions' keys ahead of time and signs the set of their public halves.
 
 import Crypto
 import Foundation
@@ -10,7 +10,8 @@ struct KeyEpochs: Sendable {
     /// Days for which there must be keys.
     static let daysAhead = 14
 
-    let prepared: PreparedCluster
+    let identity: ClusterIdentity
+    let plan: ClusterPlan
 
     /// Makes what is missing, and signs and stores a new set when the stored one does not reach far enough.
     /// - Returns: the version of the new set; nil when the stored one does.
@@ -22,22 +23,27 @@ struct KeyEpochs: Sendable {
         if let stored {
             version = stored.version + 1
             if let set = try? RegionKeySet.open(
-                stored.signed, root: prepared.root.publicKey, now: now, atLeastVersion: stored.version),
+                stored.signed, root: identity.root.publicKey, now: now, atLeastVersion: stored.version),
                 let until = set.sealableUntil(from: now), until > horizon
             {
                 return nil
             }
         }
-        let keyring = try Keyring(
-            directory: prepared.layout.keyring, region: prepared.region.name, create: true)
         let today = KeyEpoch.containing(now)
         // Three days more than asked for, so that a new set is needed every few days and not every day.
         let last = today + Int32(Self.daysAhead) + 3
-        try keyring.generate(epochs: today...last)
+        // A batch key is wrapped for every region, so that any of them opens it after a takeover.
+        var keys: [RegionKey] = []
+        for region in plan.sites {
+            let folder = RegionLayout(identity.layout, plan, region).keyring
+            try ClusterFiles.folder(folder, mode: 0o700)
+            let keyring = try Keyring(directory: folder, region: region.name, create: true)
+            try keyring.generate(epochs: today...last)
+            keys += try keyring.publicKeys().filter { $0.epoch >= today && $0.epoch <= last }
+        }
         let set = try RegionKeySet(
-            version: version, issued: now, expires: KeyEpoch.start(of: last + 1),
-            keys: try keyring.publicKeys().filter { $0.epoch >= today && $0.epoch <= last })
-        try await control.putKeySet(version: version, signed: try set.signed(by: prepared.root))
+            version: version, issued: now, expires: KeyEpoch.start(of: last + 1), keys: keys)
+        try await control.putKeySet(version: version, signed: try set.signed(by: identity.root))
         return version
     }
 }

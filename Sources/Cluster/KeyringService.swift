@@ -23,21 +23,24 @@ public struct KeyringService: Sendable {
         self.sockets = sockets
     }
 
-    /// The keyring of a local cluster: workers open content and metadata, the api metadata only.
-    public init(localClusterIn directory: String) throws(ClusterError) {
+    /// The keyring of a region of a local cluster: workers open content and metadata, the api metadata only.
+    /// - Parameter name: the region; nil: the only one.
+    public init(localClusterIn directory: String, region name: String? = nil) throws(ClusterError) {
         let layout = ClusterLayout(directory: directory)
-        guard let region = try ClusterPlan.load(layout.plan)?.regions.first else {
+        guard let plan = try ClusterPlan.load(layout.plan), let first = plan.regions.first else {
             throw ClusterError(.state, "there is no local cluster in \(layout.directory)")
         }
+        let region = try name.map { (name) throws(ClusterError) in try plan.region(name) } ?? first
+        let files = RegionLayout(layout, plan, region)
         let user: Set<UInt32> = [geteuid()]
         self.init(
-            keys: layout.keyring, region: region.name,
+            keys: files.keyring, region: region.name,
             sockets: [
                 KeyringServer.Socket(
-                    path: layout.keyringSocket(.worker), name: "worker", purposes: [.content, .metadata],
+                    path: files.keyringSocket(.worker), name: "worker", purposes: [.content, .metadata],
                     userIDs: user),
                 KeyringServer.Socket(
-                    path: layout.keyringSocket(.api), name: "api", purposes: [.metadata], userIDs: user),
+                    path: files.keyringSocket(.api), name: "api", purposes: [.metadata], userIDs: user),
             ])
     }
 

@@ -65,9 +65,10 @@ public struct LocalAuthority: Sendable {
     }
 
     /// A server certificate in the file `name`, valid for these DNS names and IPv4 addresses.
-    public func identity(_ name: String, names: [String], addresses: [String] = [], now: Date = Date())
-        throws(ClusterError) -> Identity
-    {
+    /// - Parameter connects: it is shown to servers too, as `name`.
+    public func identity(
+        _ name: String, names: [String], addresses: [String] = [], connects: Bool = false, now: Date = Date()
+    ) throws(ClusterError) -> Identity {
         let identity = Identity(certificate: "\(folder)/\(name).pem", key: "\(folder)/\(name).key")
         if let kept = try ClusterFiles.text(identity.certificate), try ClusterFiles.text(identity.key) != nil,
             let certificate = try? Certificate(pemEncoded: kept),
@@ -84,12 +85,12 @@ public struct LocalAuthority: Sendable {
             let certificate = try Certificate(
                 version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
                 notValidBefore: now - 3600, notValidAfter: now + Self.life, issuer: self.certificate.subject,
-                subject: try DistinguishedName { CommonName(names.first ?? name) },
+                subject: try DistinguishedName { CommonName(connects ? name : names.first ?? name) },
                 signatureAlgorithm: .ecdsaWithSHA256,
                 extensions: try Certificate.Extensions {
                     Critical(BasicConstraints.notCertificateAuthority)
                     Critical(KeyUsage(digitalSignature: true))
-                    try ExtendedKeyUsage([.serverAuth])
+                    try ExtendedKeyUsage(connects ? [.serverAuth, .clientAuth] : [.serverAuth])
                     SubjectKeyIdentifier(hash: publicKey)
                     AuthorityKeyIdentifier(
                         keyIdentifier: try self.certificate.extensions.subjectKeyIdentifier?.keyIdentifier)

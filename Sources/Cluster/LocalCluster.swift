@@ -3,6 +3,7 @@
 import Foundation
 import Logging
 import Settings
+import UnixSignals
 
 /// What `up` found or did.
 public enum UpOutcome: Sendable, Equatable {
@@ -52,8 +53,11 @@ public struct LocalCluster: Sendable {
         let turn = try await turnToStart()
         defer { withExtendedLifetime(turn) {} }
         let before = try ClusterPlan.load(layout.plan)
-        if turn == nil { return try await alreadyUp(request, before: before, say: say, whenReady: whenReady) }
+        if let before, turn == nil {
+            return try await alreadyUp(request, before: before, say: say, whenReady: whenReady)
+        }
         let plan = try makePlan(request, before: before, say: say)
+        if plan.isReplicated { _ = try ReplicationPrograms() }
         try plan.save(layout.plan)
         if plan.setting("dns.trust_anchor").map({ $0 == "none" }) ?? true {
             say(
@@ -65,10 +69,21 @@ public struct LocalCluster: Sendable {
             throw ClusterError(
                 .environment, "\(programs)/\(program) is not there: build all products (swift build)")
         }
-        if detach {
-            try await startDetached(say: say)
+        // What regions share is made before any of them starts.
+        _ = try ClusterIdentity(layout, plan)
+        if detach || plan.isReplicated {
+            do throws(ClusterError) {
+                try await startDetached(plan.regions, of: plan, say: say)
+            } catch {
+                // The others are of no use without it.
+                _ = try? await down(say: { _ in })
+                throw error
+            }
             whenReady(try Endpoints.load(layout.endpoints))
-            return .started
+            if detach { return .started }
+            for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup) { break }
+            _ = try await down(say: say)
+            return .ended
         }
         let layout = self.layout
         let report = ReportSink.terminal(say) {
@@ -78,14 +93,24 @@ public struct LocalCluster: Sendable {
         return .ended
     }
 
+    /// The processes of the regions' supervisors, by region, as far as they live.
+    private func supervisors(_ plan: ClusterPlan?) -> [String: Int32] {
+        var found: [String: Int32] = [:]
+        for region in plan?.regions ?? [] {
+            guard let plan else { continue }
+            found[region.name] = SupervisorLock.holder(RegionLayout(layout, plan, region).lock)
+        }
+        return found
+    }
+
+    private func living() -> [String: Int32] { supervisors((try? ClusterPlan.load(layout.plan)) ?? nil) }
+
     /// The right to plan and start, which one of several that come at once gets; nil when there is a supervisor: what it made of
     /// the plan holds.
     private func turnToStart() async throws(ClusterError) -> SupervisorLock? {
-        let deadline = ContinuousClock.now + LocalSupervisor.patience
-        while SupervisorLock.holder(layout.lock) == nil {
-            if let turn = try SupervisorLock.take(layout.startLock) {
-                return SupervisorLock.holder(layout.lock) == nil ? turn : nil
-            }
+        let deadline = ContinuousClock.now + LocalSupervisor.replicatedPatience
+        while living().isEmpty {
+            if let turn = try SupervisorLock.take(layout.startLock) { return living().isEmpty ? turn : nil }
             guard ContinuousClock.now < deadline else {
                 throw ClusterError(
                     .timeout,
@@ -102,18 +127,19 @@ public struct LocalCluster: Sendable {
     private func makePlan(_ request: ClusterRequest, before: ClusterPlan?, say: (String) -> Void)
         throws(ClusterError) -> ClusterPlan
     {
-        var ports = LoopbackPorts()
-        var plan = try ClusterPlan.answering(request, before: before) { () throws(ClusterError) in
-            try ports.next()
+        var ports: [String: LoopbackPorts] = [:]
+        func free(_ address: String) throws(ClusterError) -> Int {
+            try ports[address, default: LoopbackPorts(address: address)].next()
         }
+        var plan = try ClusterPlan.answering(request, before: before, freePort: free)
         do {
             _ = try Settings(assignments: plan.settings)
         } catch {
             throw ClusterError(.configuration, "\(error)")
         }
-        try plan.replacePorts { (port, use) throws(ClusterError) in
-            guard !LoopbackPorts.isFree(port, on: "127.0.0.1") else { return port }
-            let other = try ports.next()
+        try plan.replacePorts { (port, address, use) throws(ClusterError) in
+            guard !LoopbackPorts.isFree(port, on: address) else { return port }
+            let other = try free(address)
             say("port \(port) of \(use) is taken by another program: \(other) from now on")
             return other
         }
@@ -121,11 +147,12 @@ public struct LocalCluster: Sendable {
     }
 
     private func alreadyUp(
-        _ request: ClusterRequest, before: ClusterPlan?, say: (String) -> Void, whenReady: (Endpoints) -> Void
+        _ request: ClusterRequest, before: ClusterPlan, say: @escaping @Sendable (String) -> Void,
+        whenReady: (Endpoints) -> Void
     ) async throws(ClusterError) -> UpOutcome {
-        var ports = LoopbackPorts()
-        let wanted = try ClusterPlan.answering(request, before: before) { () throws(ClusterError) in
-            try ports.next()
+        var ports: [String: LoopbackPorts] = [:]
+        let wanted = try ClusterPlan.answering(request, before: before) { (address) throws(ClusterError) in
+            try ports[address, default: LoopbackPorts(address: address)].next()
         }
         guard wanted == before else {
             throw ClusterError(
@@ -133,9 +160,12 @@ public struct LocalCluster: Sendable {
                 "the cluster is up with other settings; to change them: zegel local down --dir \(layout.directory), "
                     + "then up again")
         }
-        let deadline = ContinuousClock.now + LocalSupervisor.patience
+        let alive = supervisors(before)
+        let missing = before.regions.filter { alive[$0.name] == nil }
+        if !missing.isEmpty { try await startDetached(missing, of: before, say: say) }
+        let deadline = ContinuousClock.now + LocalSupervisor.replicatedPatience
         var status = await status()
-        while status.state != .up, ContinuousClock.now < deadline, SupervisorLock.holder(layout.lock) != nil {
+        while status.state != .up, ContinuousClock.now < deadline, !supervisors(before).isEmpty {
             do { try await Task.sleep(for: .milliseconds(250)) } catch { break }
             status = await self.status()
         }
@@ -149,13 +179,51 @@ public struct LocalCluster: Sendable {
         return .alreadyUp
     }
 
-    private func startDetached(say: (String) -> Void) async throws(ClusterError) {
+    /// Starts a supervisor of each region, and returns when all are ready.
+    private func startDetached(
+        _ regions: [RegionPlan], of plan: ClusterPlan, say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) {
         try ClusterFiles.folder(layout.logs, mode: 0o700)
+        let failures = await withTaskGroup(of: (String, ClusterError?).self) { group in
+            for region in regions {
+                group.addTask {
+                    do throws(ClusterError) {
+                        try await start(region, of: plan, say: say)
+                        return (region.name, nil)
+                    } catch {
+                        return (region.name, error)
+                    }
+                }
+            }
+            var failures: [(String, ClusterError)] = []
+            for await (name, error) in group {
+                if let error { failures.append((name, error)) }
+            }
+            return failures
+        }
+        guard let (name, error) = failures.first else { return }
+        throw plan.isReplicated ? ClusterError(error.code, "region \(name): \(error.message)") : error
+    }
+
+    private func start(
+        _ region: RegionPlan, of plan: ClusterPlan, say: @Sendable (String) -> Void
+    ) async throws(ClusterError) {
+        let name = RegionLayout(layout, plan, region).name("supervisor")
         let pipe = Pipe()
         let (reader, writer) = (pipe.fileHandleForReading, pipe.fileHandleForWriting)
-        var child = ChildSpecification(
-            programs + "/zegel", ["local", "supervise", "--dir", layout.directory, "--report", "3"],
-            output: .file(layout.log(of: "supervisor")))
+        var arguments = [
+            "local", "supervise", "--dir", layout.directory, "--region", region.name, "--report", "3",
+        ]
+        var program = programs + "/zegel"
+        if let namespace = region.namespace {
+            arguments = ["netns", "exec", namespace, program] + arguments
+            program = "/usr/sbin/ip"
+        }
+        var child = ChildSpecification(program, arguments, output: .file(layout.log(of: name)))
+        // Where Patroni and etcd are found.
+        for key in ["PATH", "ZEGEL_PATRONI"] {
+            if let value = ProcessInfo.processInfo.environment[key] { child.environment[key] = value }
+        }
         child.deathSignal = 0
         child.ownSession = true
         child.report = writer.fileDescriptor
@@ -163,7 +231,7 @@ public struct LocalCluster: Sendable {
         try? writer.close()
         // Longer than the supervisor's own patience and an ordered stop after it.
         let watchdog = Task {
-            try await Task.sleep(for: .seconds(90))
+            try await Task.sleep(for: plan.isReplicated ? .seconds(150) : .seconds(90))
             supervisor.send(signal: SIGKILL)
         }
         defer { watchdog.cancel() }
@@ -180,7 +248,7 @@ public struct LocalCluster: Sendable {
         }
         let ended = await supervisor.exit()
         if let failure { throw ClusterError(.process, failure) }
-        let log = layout.log(of: "supervisor")
+        let log = layout.log(of: name)
         throw ClusterError(
             .process,
             "the supervisor ended (\(ended)); the end of \(log):\n\(ClusterFiles.tail(log, lines: 5))")
@@ -210,14 +278,17 @@ public struct LocalCluster: Sendable {
     /// Ends the cluster in order; false when it was not up.
     /// - Throws: `timeout` when it had to be ended by force.
     public func down(say: @Sendable (String) -> Void) async throws(ClusterError) -> Bool {
-        guard let pid = SupervisorLock.holder(layout.lock) else { return false }
+        let alive = living()
+        if alive.isEmpty { return false }
         say("stopping: edges drain, workers finish, then the database")
-        kill(pid, SIGTERM)
+        for pid in alive.values { Foundation.kill(pid, SIGTERM) }
         let deadline = ContinuousClock.now + .seconds(29)
-        while SupervisorLock.holder(layout.lock) == pid {
+        while true {
+            let left = living().filter { alive[$0.key] == $0.value }
+            if left.isEmpty { return true }
             guard ContinuousClock.now < deadline else {
-                // Its children die with it.
-                kill(pid, SIGKILL)
+                // Their children die with them.
+                for pid in left.values { Foundation.kill(pid, SIGKILL) }
                 throw ClusterError(
                     .timeout, "it did not end within 29 s and was killed; nothing acknowledged is lost")
             }
@@ -225,6 +296,55 @@ public struct LocalCluster: Sendable {
                 throw ClusterError(.process, "interrupted")
             }
         }
+    }
+
+    // MARK: One region
+
+    private func replicatedPlan() throws(ClusterError) -> ClusterPlan {
+        guard let plan = try ClusterPlan.load(layout.plan) else {
+            throw ClusterError(
+                .state, "there is no local cluster in \(layout.directory): zegel local up --dir DIR")
+        }
+        guard plan.isReplicated else {
+            throw ClusterError(
+                .usage, "the cluster in \(layout.directory) has one region; make one with up --regions 3")
+        }
+        return plan
+    }
+
+    /// Ends every process of a region at once, as a loss of the site would.
+    /// - Returns: how many there were.
+    public func kill(region name: String) throws(ClusterError) -> Int {
+        let plan = try replicatedPlan()
+        let region = try plan.region(name)
+        let processes = RegionProcesses(try ClusterIdentity(layout, plan), plan)
+        let files = RegionLayout(layout, plan, region)
+        var victims: [Int32] = []
+        // The supervisor first, so that nothing is started again.
+        if let supervisor = SupervisorLock.holder(files.lock) { victims.append(supervisor) }
+        if victims.isEmpty, processes.pids(of: region).isEmpty { return 0 }
+        victims += processes.pids(of: region).values.joined().filter { $0 != victims.first }
+        for member in region.members { victims += Postmaster(data: files.data(member.shard)).processes }
+        var seen: Set<Int32> = []
+        victims.removeAll { !seen.insert($0).inserted }
+        for pid in victims { Foundation.kill(pid, SIGKILL) }
+        // What was started between the look and the blow.
+        for member in region.members {
+            for pid in Postmaster(data: files.data(member.shard)).processes { Foundation.kill(pid, SIGKILL) }
+        }
+        try processes.put([:], of: region)
+        return victims.count
+    }
+
+    /// Brings a region back that was killed, and returns when it is ready.
+    /// - Returns: false when it was up.
+    public func start(
+        region name: String, say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) -> Bool {
+        let plan = try replicatedPlan()
+        let region = try plan.region(name)
+        if SupervisorLock.holder(RegionLayout(layout, plan, region).lock) != nil { return false }
+        try await startDetached([region], of: plan, say: say)
         return true
     }
 
@@ -233,20 +353,44 @@ public struct LocalCluster: Sendable {
     /// What lives and what is ready.
     public func status() async -> ClusterStatus {
         let plan = (try? ClusterPlan.load(layout.plan)) ?? nil
-        let endpoints = try? Endpoints.load(layout.endpoints)
-        guard let supervisor = SupervisorLock.holder(layout.lock), let plan, let region = plan.regions.first
-        else {
+        let alive = supervisors(plan)
+        guard let plan, !alive.isEmpty else {
             return ClusterStatus(directory: layout.directory, state: .down, supervisor: nil, nodes: [])
         }
-        let pids = endpoints?.regions.first?.pids ?? [:]
+        let endpoints = try? Endpoints.load(layout.endpoints)
+        let nodes = await withTaskGroup(of: (Int, [ClusterStatus.Node]).self) { group in
+            for (number, region) in plan.sites.enumerated() {
+                let pids = endpoints?.regions.first { $0.name == region.name }?.pids ?? [:]
+                group.addTask { (number, await status(of: region, pids, plan)) }
+            }
+            var parts: [(Int, [ClusterStatus.Node])] = []
+            for await part in group { parts.append(part) }
+            return parts.sorted { $0.0 < $1.0 }.flatMap(\.1)
+        }
+        return ClusterStatus(
+            directory: layout.directory,
+            state: alive.count == plan.regions.count && nodes.allSatisfy(\.ready) ? .up : .degraded,
+            supervisor: plan.regions.first.flatMap { alive[$0.name] }, nodes: nodes)
+    }
+
+    private func status(
+        of region: RegionPlan, _ pids: [String: [Int32]], _ plan: ClusterPlan
+    ) async -> [ClusterStatus.Node] {
+        let files = RegionLayout(layout, plan, region)
         var nodes: [ClusterStatus.Node] = []
-        for role in [NodeRole.postgres, .keyring] {
-            let pid = pids[role.rawValue]?.first
+        func add(_ name: String, _ role: NodeRole, _ pid: Int32?) {
             nodes.append(
                 ClusterStatus.Node(
-                    name: role.rawValue, role: role, pid: pid, ready: pid != nil,
+                    name: files.name(name), role: role, pid: pid, ready: pid != nil,
                     reason: pid == nil ? "not running" : ""))
         }
+        if plan.isReplicated { add("etcd", .etcd, pids[NodeRole.etcd.rawValue]?.first) }
+        for member in region.members {
+            let shard = member.shard
+            let name = shard == "a" && !plan.isReplicated ? "postgres" : "postgres-\(shard)"
+            add(name, .postgres, Postmaster(data: files.data(shard)).pid)
+        }
+        add("keyring", .keyring, pids[NodeRole.keyring.rawValue]?.first)
         let probe = ReadinessProbe()
         var seen: [NodeRole: Int] = [:]
         for node in region.nodes {
@@ -259,10 +403,7 @@ public struct LocalCluster: Sendable {
                     name: node.name, role: node.role, pid: index < living.count ? living[index] : nil,
                     ready: answer.isReady, reason: answer.isReady ? "" : answer.reason))
         }
-        return ClusterStatus(
-            directory: layout.directory, state: nodes.allSatisfy(\.ready) ? .up : .degraded,
-            supervisor: supervisor,
-            nodes: nodes)
+        return nodes
     }
 }
 

@@ -8,18 +8,26 @@ import UnixSignals
 public struct LocalSupervisor: Sendable {
     /// How long a node may take until it is ready, from the start of the supervisor.
     static let patience: Duration = .seconds(45)
+    /// The same where etcd and Patroni must find a leader first.
+    static let replicatedPatience: Duration = .seconds(90)
 
     let layout: ClusterLayout
+    /// Its region's name; nil: the only one.
+    let region: String?
     let programs: String
     let report: ReportSink
     let logger: Logger
 
     /// A supervisor of the cluster whose plan lies in `layout`.
     /// - Parameters:
+    ///   - region: its region; nil: the only one.
     ///   - programs: the folder of Zegel's executables.
     ///   - report: told of progress, and then whether everything is ready.
-    public init(layout: ClusterLayout, programs: String, report: ReportSink, logger: Logger) {
+    public init(
+        layout: ClusterLayout, region: String? = nil, programs: String, report: ReportSink, logger: Logger
+    ) {
         self.layout = layout
+        self.region = region
         self.programs = programs
         self.report = report
         self.logger = logger
@@ -30,25 +38,32 @@ public struct LocalSupervisor: Sendable {
     public func run() async throws(ClusterError) {
         signal(SIGPIPE, SIG_IGN)
         do throws(ClusterError) {
-            guard let lock = try SupervisorLock.take(layout.lock) else {
-                throw ClusterError(.state, "another supervisor runs the cluster in \(layout.directory)")
+            guard let plan = try ClusterPlan.load(layout.plan), let first = plan.regions.first else {
+                throw ClusterError(
+                    .state, "\(layout.plan) is not there: zegel local up --dir \(layout.directory)")
+            }
+            let mine = try region.map { (name) throws(ClusterError) in try plan.region(name) } ?? first
+            let files = RegionLayout(layout, plan, mine)
+            try ClusterFiles.folder(files.folder, mode: plan.isReplicated ? 0o711 : 0o755)
+            guard let lock = try SupervisorLock.take(files.lock) else {
+                throw ClusterError(
+                    .state, "another supervisor runs region \(mine.name) in \(layout.directory)")
             }
             defer { withExtendedLifetime(lock) {} }
-            try await runLocked()
+            try await runLocked(plan, mine)
         } catch {
             report.send(.failed(error.message))
             throw error
         }
     }
 
-    private func runLocked() async throws(ClusterError) {
-        guard let plan = try ClusterPlan.load(layout.plan) else {
-            throw ClusterError(
-                .state, "\(layout.plan) is not there: zegel local up --dir \(layout.directory)")
-        }
+    private func runLocked(_ plan: ClusterPlan, _ mine: RegionPlan) async throws(ClusterError) {
         let started = ContinuousClock.now
-        let prepared = try await PreparedCluster(layout: layout, plan: plan) { report.send(.progress($0)) }
-        let writer = EndpointsWriter(prepared.endpoints, path: layout.endpoints)
+        let patience = plan.isReplicated ? Self.replicatedPatience : Self.patience
+        let prepared = try await PreparedRegion(
+            try ClusterIdentity(layout, plan), plan: plan, region: mine
+        ) { report.send(.progress($0)) }
+        let writer = EndpointsWriter(prepared)
         let children = prepared.children(programs: programs).map { program in
             SupervisedChild(program, logger: logger) { writer.childChanged() }
         }
@@ -58,14 +73,16 @@ public struct LocalSupervisor: Sendable {
         let outcome = await withDiscardingTaskGroup(returning: Result<Void, ClusterError>.self) { group in
             for child in children { group.addTask { await child.run() } }
             group.addTask { await boundLogs() }
+            if plan.isReplicated { group.addTask { await followPostgres(writer) } }
             let outcome = await untilAskedToStop { () async throws(ClusterError) in
-                try await start(children, of: prepared, deadline: started + Self.patience)
+                try await start(children, of: prepared, deadline: started + patience)
+                writer.childChanged()
                 logger.info("everything is ready")
                 guard report.send(.ready) else {
                     throw ClusterError(.process, "whoever asked for the cluster is gone")
                 }
                 report.end()
-                await ClusterUpkeep(prepared: prepared, logger: logger).run()
+                await keepUp(prepared)
             }
             await stop(children)
             group.cancelAll()
@@ -95,31 +112,49 @@ public struct LocalSupervisor: Sendable {
         }
     }
 
-    // MARK: Up
-
-    private func start(
-        _ children: [SupervisedChild], of prepared: PreparedCluster, deadline: ContinuousClock.Instant
-    )
-        async throws(ClusterError)
-    {
-        func say(_ text: String) throws(ClusterError) {
-            logger.info("\(text)")
-            guard report.send(.progress(text)) else {
-                throw ClusterError(.process, "whoever asked for the cluster is gone")
+    private func keepUp(_ prepared: PreparedRegion) async {
+        await withDiscardingTaskGroup { group in
+            if prepared.region.isWitness {
+                group.addTask { try? await Task.sleep(for: .seconds(1 << 40)) }
+                return
+            }
+            group.addTask { await ClusterUpkeep(prepared: prepared, logger: logger).run() }
+            if prepared.plan.isReplicated {
+                group.addTask { await HomeKeeper(prepared: prepared, logger: logger).run() }
             }
         }
-        for child in children where child.program.role == .postgres {
-            try say("starting PostgreSQL on port \(prepared.region.postgresPort)")
+    }
+
+    /// Patroni starts and restarts PostgreSQL by itself; whoever reads `endpoints.json` wants its process ids.
+    private func followPostgres(_ writer: EndpointsWriter) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .seconds(1))
+            writer.childChanged()
+        }
+    }
+
+    // MARK: Up
+
+    private func say(_ text: String) throws(ClusterError) {
+        logger.info("\(text)")
+        guard report.send(.progress(text)) else {
+            throw ClusterError(.process, "whoever asked for the cluster is gone")
+        }
+    }
+
+    private func start(
+        _ children: [SupervisedChild], of prepared: PreparedRegion, deadline: ContinuousClock.Instant
+    ) async throws(ClusterError) {
+        if prepared.plan.isReplicated {
+            try await startReplicated(children, of: prepared, deadline: deadline)
+        } else {
+            try await startPlain(children, of: prepared, deadline: deadline)
+        }
+        if prepared.region.isWitness { return }
+        try say("starting the nodes")
+        for child in children where ![.postgres, .etcd, .patroni].contains(child.program.role) {
             child.start()
         }
-        let provisioning = ClusterProvisioning(prepared: prepared)
-        try await eventually("PostgreSQL", by: deadline, children: children) { () async -> String? in
-            await provisioning.obstacle()
-        }
-        try say("bringing the schema, keys and tenant up to date")
-        try await provisioning.run()
-        try say("starting the nodes")
-        for child in children where child.program.role != .postgres { child.start() }
         let probe = ReadinessProbe()
         for node in prepared.region.nodes {
             try await eventually(node.name, by: deadline, children: children) { () async -> String? in
@@ -128,6 +163,84 @@ public struct LocalSupervisor: Sendable {
                 return answer.isReady ? nil : answer.reason
             }
             try say("\(node.name) is ready")
+        }
+    }
+
+    private func startPlain(
+        _ children: [SupervisedChild], of prepared: PreparedRegion, deadline: ContinuousClock.Instant
+    ) async throws(ClusterError) {
+        let provisioning = ClusterProvisioning(prepared: prepared)
+        for child in children where child.program.role == .postgres { child.start() }
+        for member in prepared.region.members {
+            try say("starting PostgreSQL on port \(member.port)")
+            try await eventually("PostgreSQL", by: deadline, children: children) { () async -> String? in
+                await provisioning.obstacle(member.shard, in: prepared.region)
+            }
+        }
+        try say("bringing the schema, keys and tenant up to date")
+        for member in prepared.region.members {
+            try await provisioning.run(member.shard, in: prepared.region)
+        }
+    }
+
+    /// etcd, then the members; the home region of a shard makes it, the others follow.
+    private func startReplicated(
+        _ children: [SupervisedChild], of prepared: PreparedRegion, deadline: ContinuousClock.Instant
+    ) async throws(ClusterError) {
+        let (plan, region, layout) = (prepared.plan, prepared.region, prepared.layout)
+        try say("\(region.name): starting etcd")
+        for child in children where child.program.role == .etcd { child.start() }
+        if region.isWitness { return }
+        let leaders = try ShardLeaders(prepared)
+        defer { leaders.shutDown() }
+        func patroni(_ shard: String) -> SupervisedChild? {
+            children.first { $0.program.name == layout.name("patroni-\(shard)") }
+        }
+        let isNew: (String) -> Bool = { access(layout.data($0) + "/PG_VERSION", F_OK) != 0 }
+        let waiting = plan.shards.filter { $0.home != region.name && isNew($0.name) }
+        for shard in plan.shards where !waiting.contains(shard) {
+            try say("\(region.name): starting PostgreSQL of shard \(shard.name) under Patroni")
+            patroni(shard.name)?.start()
+        }
+        // A new shard is made by its home region; if that one is not there, by whoever has waited long enough.
+        let patience = min(deadline, .now + .seconds(30))
+        for shard in waiting {
+            while await leaders.leader(of: shard.name) == nil, ContinuousClock.now < patience {
+                do { try await Task.sleep(for: .milliseconds(250)) } catch {
+                    throw ClusterError(.process, "interrupted")
+                }
+            }
+            try say("\(region.name): starting PostgreSQL of shard \(shard.name) under Patroni")
+            patroni(shard.name)?.start()
+        }
+        let provisioning = ClusterProvisioning(prepared: prepared)
+        for shard in plan.shards {
+            var found: RegionPlan?
+            let name = layout.name("patroni-\(shard.name)")
+            try await eventually(name, by: deadline, children: children) { () async -> String? in
+                guard let leader = await leaders.leader(of: shard.name),
+                    let site = plan.sites.first(where: { $0.name == leader })
+                else { return "shard \(shard.name) has no leader" }
+                // A leader that was known a moment ago may be none any more.
+                do throws(ClusterError) { try await provisioning.run(shard.name, in: site) } catch {
+                    return error.message
+                }
+                found = site
+                return nil
+            }
+            guard let found else { continue }
+            try say("\(region.name): shard \(shard.name) is led by \(found.name)")
+        }
+        // A region is there when it could take over: before that the loss of another would stop a shard.
+        for shard in plan.shards {
+            try await eventually(layout.name("patroni-\(shard.name)"), by: deadline, children: children) {
+                () async -> String? in
+                guard let own = await leaders.view(of: shard.name)?.member(region.name) else {
+                    return "no Patroni of shard \(shard.name) answers"
+                }
+                return own.role == .leader || own.isCandidate
+                    ? nil : "the member of shard \(shard.name) does not follow yet (\(own.state))"
+            }
         }
     }
 
@@ -161,7 +274,7 @@ public struct LocalSupervisor: Sendable {
     // MARK: Down
 
     private func stop(_ children: [SupervisedChild]) async {
-        for role in [NodeRole.edge, .worker, .api, .keyring, .postgres] {
+        for role in [NodeRole.edge, .worker, .api, .keyring, .guard, .patroni, .postgres, .etcd] {
             await withDiscardingTaskGroup { group in
                 for child in children where child.program.role == role {
                     group.addTask { await child.stop() }

@@ -4,33 +4,55 @@ import Foundation
 import Settings
 
 /// What the nodes of a local cluster are told.
-public struct NodeConfiguration: Sendable {
+struct NodeConfiguration: Sendable {
     /// One `key: value` line.
-    public typealias Entry = (key: String, value: String)
+    typealias Entry = (key: String, value: String)
 
-    /// The cluster's plan.
-    public let plan: ClusterPlan
-    /// Where everything lies.
-    public let layout: ClusterLayout
+    /// How the ledger is reached.
+    let site: LedgerSite
+    /// The nodes' region.
+    let region: RegionPlan
+    /// Where its files lie.
+    let layout: RegionLayout
     /// The pinned root of key sets, base64.
-    public let rootPublic: String
-    /// Connection texts by database role.
-    public let databases: [String: String]
+    let rootPublic: String
+    /// Passwords by database role.
+    let passwords: [String: String]
     /// The certificate of edges and api.
-    public let identity: LocalAuthority.Identity
+    let identity: LocalAuthority.Identity
 
     /// The settings of one node, those of the plan last.
-    public func entries(_ node: NodePlan, in region: RegionPlan) -> [Entry] {
+    func entries(_ node: NodePlan) -> [Entry] {
         func address(_ use: String) -> String { "\(region.address):\(node.ports[use] ?? 0)" }
-        let dsn = databases["zegel_\(node.role.rawValue)"] ?? ""
+        let role = "zegel_\(node.role.rawValue)"
+        func conninfo(_ shard: String, _ target: String) -> String {
+            site.conninfo(
+                shard, from: region, role: role, password: passwords[role] ?? "", target: target)
+        }
+        // Whoever only reads reads a member: of its own region, and of another's while that one is away.
+        let reading = node.role == .api ? "prefer-standby" : "read-write"
+        let shards = site.plan.shards
         var entries: [Entry] = [
             ("node.name", node.name), ("node.region", region.name),
-            ("node.data_dir", layout.directory + "/nodes/" + node.name),
-            ("control.dsn", dsn), ("shard.dsns", "a=" + dsn), ("metrics.listen", address("metrics")),
-            ("keys.root_public", rootPublic),
+            ("node.data_dir", layout.cluster.directory + "/nodes/" + node.name),
+            ("control.dsn", conninfo(shards.first?.name ?? "a", "any")),
+            (
+                "shard.dsns",
+                shards.map { "\($0.name)=\(conninfo($0.name, reading))" }.joined(separator: ";")
+            ),
+            ("metrics.listen", address("metrics")), ("keys.root_public", rootPublic),
             // Less than what the supervisor grants before it kills.
             ("node.shutdown_grace", node.role == .api ? "3s" : "7s"),
         ]
+        if site.plan.isReplicated, node.role != .api {
+            let patronis = shards.map {
+                "\($0.name)=\(site.patronis($0.name, from: region).joined(separator: " "))"
+            }
+            entries += [
+                ("shard.patroni", patronis.joined(separator: ";")),
+                ("shard.patroni_authority", layout.cluster.authority),
+            ]
+        }
         switch node.role {
         case .edge:
             entries += [
@@ -47,20 +69,18 @@ public struct NodeConfiguration: Sendable {
                 ("api.key", identity.key),
                 ("keyring.socket", layout.keyringSocket(.api)), ("dns.trust_anchor", "none"),
             ]
-        case .keyring, .postgres, .supervisor:
+        case .keyring, .postgres, .supervisor, .patroni, .etcd, .guard:
             break
         }
-        return Self.overriding(entries, with: plan.settings)
+        return Self.overriding(entries, with: site.plan.settings)
     }
 
     /// Writes the file of every node.
-    public func write() throws(ClusterError) {
-        for region in plan.regions {
-            for node in region.nodes {
-                try ClusterFiles.folder(layout.directory + "/nodes/" + node.name, mode: 0o700)
-                try ClusterFiles.write(
-                    Self.yaml(entries(node, in: region)), to: layout.configuration(of: node.name))
-            }
+    func write() throws(ClusterError) {
+        for node in region.nodes {
+            try ClusterFiles.folder(layout.cluster.directory + "/nodes/" + node.name, mode: 0o700)
+            try ClusterFiles.write(
+                Self.yaml(entries(node)), to: layout.cluster.configuration(of: node.name))
         }
     }
 
@@ -81,21 +101,7 @@ public struct NodeConfiguration: Sendable {
     static func yaml(_ entries: [Entry]) -> String {
         var text =
             "# Written by zegel at every start. Give other values to `zegel local up --set key=value`.\n"
-        for (key, value) in entries {
-            var quoted = ""
-            for scalar in value.unicodeScalars {
-                switch scalar {
-                case "\"": quoted += "\\\""
-                case "\\": quoted += "\\\\"
-                case "\n": quoted += "\\n"
-                case _ where scalar.value < 0x20 || scalar.value == 0x7F:
-                    let hex = String(scalar.value, radix: 16)
-                    quoted += "\\x" + (hex.count < 2 ? "0" : "") + hex
-                default: quoted.unicodeScalars.append(scalar)
-                }
-            }
-            text += "\(key): \"\(quoted)\"\n"
-        }
+        for (key, value) in entries { text += "\(key): \(yamlScalar(value))\n" }
         return text
     }
 }

@@ -15,6 +15,8 @@ struct EdgeMetrics: Sendable {
     let failedCommits = Counter(label: "zegel_edge_commits_failed")
     let unsettledCommits = Counter(label: "zegel_edge_commits_unsettled")
     let splits = Counter(label: "zegel_edge_commits_split")
+    /// Messages that went to another shard because theirs was in trouble before it had them.
+    let moved = Counter(label: "zegel_edge_messages_moved")
     let withdrawals = Counter(label: "zegel_edge_messages_withdrawn")
     /// Acknowledged replay tags that found no room: each stays until its window ends.
     let tagsForgotten = Counter(label: "zegel_edge_replay_tags_forgotten")

@@ -11,6 +11,7 @@ import SMTP
 import Sealing
 import ServiceLifecycle
 import Settings
+import Synchronization
 import TLS
 
 /// The services of an edge node.
@@ -52,23 +53,35 @@ public struct EdgeNode: Sendable {
             pool: Self.pool(databases.controlDSN, context, limit: 2))
         let view = ControlView()
 
-        // One shard takes a message wholly; with several, each gets a committer and a sealer of its own.
-        let shard = databases.shards[0]
-        let pool = Self.pool(shard.dsn, context, limit: 4)
-        // Whoever waits for a commit that hangs hears so when the settle time is over, and not when the connection gives up.
-        let ledger = IntakeLedger(shard: shard.name, pool: pool, commitLimit: settings.settle)
-        let ready = ReadyNotifier(ledger: ledger, logger: logger)
         var limits = GroupCommit<IntakeTicket>.Limits()
         limits.batchBytes = settings.batchBytes.bytes
         limits.batchCount = settings.batchCount
         limits.queueBytes = max(32 << 20, 4 * settings.batchBytes.bytes)
         limits.settle = settings.settle
         let readiness = context.readiness
-        let committer = Committer(
-            ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics, logger: logger
-        ) { isWell in
-            if isWell { readiness.hold("ledger") } else { readiness.fail("ledger", "commits fail") }
+        let health = ShardHealth(readiness)
+        let routes = try LeaderRoutes(
+            databases, applicationName: "\(context.role) \(context.node.name)",
+            group: MultiThreadedEventLoopGroup.singleton, logger: logger)
+        // One shard takes a message wholly; each has a committer of its own.
+        let region = context.node.region
+        let shards = routes.all.map { route in
+            let pool = route.pool(limit: 4, waitLimit: .seconds(10))
+            // Whoever waits for a commit that hangs hears so when the settle time is over, and not when the connection gives up.
+            let ledger = IntakeLedger(
+                shard: route.shard, pool: pool, demandsQuorum: routes.areReplicated,
+                commitLimit: settings.settle)
+            let ready = ReadyNotifier(ledger: ledger, logger: logger)
+            return (
+                committer: Committer(
+                    ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics,
+                    logger: logger,
+                    isHome: { route.knowledge.region.map { $0 == region } ?? true }
+                ) { isWell in health.note(route.shard, isWell ? nil : "commits fail") }, ready: ready,
+                probe: LedgerProbe(ledger: ledger, pool: pool, health: health, logger: logger)
+            )
         }
+        let committers = ShardCommitters(shards.map(\.committer), metrics: metrics, logger: logger)
 
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: max(1, System.coreCount / 2))
         let threads = NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
@@ -79,8 +92,11 @@ public struct EdgeNode: Sendable {
                 maximumRecipients: settings.maximumRecipients, requiresTLS: settings.requireTLS,
                 offersSTARTTLS: settings.identity != nil),
             tls: try settings.identity.map(Self.tls), networks: settings.tenantNetworks, control: view,
-            keys: keys, replayKeys: ReplayKeys(ledger: control),
-            authenticator: Authenticator(threads: threads), committer: committer, metrics: metrics,
+            keys: keys,
+            replayKeys: ReplayKeys(
+                ledger: control,
+                leader: ControlLedger(pool: routes.all[0].pool(limit: 1, waitLimit: .seconds(10)))),
+            authenticator: Authenticator(threads: threads), committers: committers, metrics: metrics,
             logger: logger)
         let server = EdgeServer(
             edge: edge, listen: settings.listen, listenTLS: settings.listenTLS,
@@ -88,11 +104,11 @@ public struct EdgeNode: Sendable {
             drainLimit: max(.seconds(1), context.node.shutdownGrace - .seconds(2)), onBound: onBound)
         let watch = ControlWatch(
             ledger: control, view: view, keys: keys, readiness: readiness, metrics: metrics, logger: logger)
-        services = [
-            watch, LedgerProbe(ledger: ledger, pool: pool, readiness: readiness, logger: logger), ready,
-            committer,
-            server,
-        ]
+        var services: [any Service] = [watch]
+        if let leaders = routes.watch { services.append(leaders) }
+        services += shards.map { $0.probe as any Service } + shards.map { $0.ready as any Service }
+        services += shards.map { $0.committer as any Service } + [committers, server]
+        self.services = services
     }
 
     private static func pool(_ dsn: String, _ context: NodeContext, limit: Int) -> PostgresPool {
@@ -108,12 +124,36 @@ public struct EdgeNode: Sendable {
     }
 }
 
+/// Whether intake goes on: it does while any shard takes messages.
+private final class ShardHealth: Sendable {
+    private let readiness: Readiness
+    private let troubles = Mutex<[String: String]>([:])
+    private let seen = Mutex<Set<String>>([])
+
+    init(_ readiness: Readiness) { self.readiness = readiness }
+
+    /// A shard takes messages, or does not, and why.
+    func note(_ shard: String, _ trouble: String?) {
+        let worst = troubles.withLock { troubles -> String? in
+            troubles[shard] = trouble
+            let known = seen.withLock { seen in
+                seen.insert(shard)
+                return seen.count
+            }
+            return troubles.count == known
+                ? troubles.sorted { $0.key < $1.key }.map { "shard \($0.key): \($0.value)" }
+                    .joined(separator: "; ") : nil
+        }
+        if let worst { readiness.fail("ledger", worst) } else { readiness.hold("ledger") }
+    }
+}
+
 /// Refuses a schema that this program does not know, and says whether the ledger answers while no mail comes: a node must not
 /// stay unready because nobody sends.
 private struct LedgerProbe: Service, CustomStringConvertible {
     let ledger: IntakeLedger
     let pool: PostgresPool
-    let readiness: Readiness
+    let health: ShardHealth
     let logger: Logger
 
     var description: String { "ledger probe \(ledger.shard)" }
@@ -133,11 +173,11 @@ private struct LedgerProbe: Service, CustomStringConvertible {
                             metadata: ["shard": "\(ledger.shard)", "incarnation": "\(now)"])
                     }
                     incarnation = now
-                    readiness.hold("ledger")
+                    health.note(ledger.shard, nil)
                 } catch let error as SchemaError {
                     throw error
                 } catch {
-                    readiness.fail("ledger", "the shard's leader does not answer")
+                    health.note(ledger.shard, "the leader does not answer")
                     logger.debug("ledger probe failed", metadata: ["error": "\(error)"])
                 }
                 try? await Task.sleep(for: .seconds(2))

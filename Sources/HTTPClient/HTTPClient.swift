@@ -33,6 +33,20 @@ public struct HTTPClientConfiguration: Sendable {
     public init() {}
 }
 
+/// A certificate that a client shows to servers that ask for one.
+public struct HTTPClientIdentity: Sendable {
+    /// PEM: the certificate, the leaf first.
+    public var certificateChainPEM: [UInt8]
+    /// PEM: its private key.
+    public var privateKeyPEM: [UInt8]
+
+    /// An identity from the octets of both files.
+    public init(certificateChainPEM: [UInt8], privateKeyPEM: [UInt8]) {
+        self.certificateChainPEM = certificateChainPEM
+        self.privateKeyPEM = privateKeyPEM
+    }
+}
+
 /// An HTTP client over TLS: HTTP/2 where the server picks it, else HTTP/1.1. One value serves many tasks.
 public final class HTTPClient: Sendable {
     private let configuration: HTTPClientConfiguration
@@ -43,18 +57,21 @@ public final class HTTPClient: Sendable {
 
     /// Makes a client; nothing is connected to yet.
     /// - trust: who may vouch for servers.
+    /// - identity: who this client is, for servers that ask; nil: nobody.
     /// - resolver: who resolves names.
     /// - group: whose event loops carry the connections.
     /// - Throws: when the roots cannot be read.
     public init(
-        trust: TLSContext.TrustRoots, resolver: any DNSResolving, group: any EventLoopGroup,
+        trust: TLSContext.TrustRoots, identity: HTTPClientIdentity? = nil, resolver: any DNSResolving,
+        group: any EventLoopGroup,
         configuration: HTTPClientConfiguration = HTTPClientConfiguration()
     ) throws(TLSError) {
         self.configuration = configuration
         self.resolver = resolver
         self.group = group
         tls = try TLSContext.client(
-            trust: trust, alpn: NegotiationHandler.protocols, ciphers: .forwardSecret)
+            trust: trust, alpn: NegotiationHandler.protocols, ciphers: .forwardSecret,
+            certificateChainPEM: identity?.certificateChainPEM, privateKeyPEM: identity?.privateKeyPEM)
         pool = ConnectionPool(
             total: configuration.maximumConnections, perHost: configuration.maximumConnectionsPerHost,
             waiting: configuration.maximumWaiting, idleTimeout: configuration.idleTimeout)

@@ -73,6 +73,20 @@ public struct ControlLedger: Sendable {
         return found
     }
 
+    /// The replay-tag keys of a tenant that are there already: today's first, then yesterday's; nil when today's is not made yet. Edges
+    /// only; a member answers as well as the leader.
+    public func knownReplayKeys(tenant: String, day: String) async throws -> [[UInt8]]? {
+        try await pool.withConnection { connection in
+            try await connection.perform { session in
+                let rows = try session.query(
+                    "SELECT day = $2::text::date, key FROM control.known_replay_keys($1, $2::text::date)",
+                    [.text(tenant), .text(day)])
+                guard let newest = rows.first, try newest.bool(0) else { return nil }
+                return try rows.map { try $0.bytes(1) }
+            }
+        }
+    }
+
     /// The replay-tag keys of a tenant: today's first, then yesterday's if there was one. `candidate` (32 random bytes) becomes
     /// today's when nobody was quicker. Edges only.
     public func replayKeys(tenant: String, day: String, candidate: [UInt8]) async throws -> [[UInt8]] {

@@ -193,6 +193,16 @@ public struct IntakeBatch: Sendable {
     /// Nothing yet.
     public init() {}
 
+    /// The batch keys that its messages are sealed under.
+    public var usedBatchKeys: Set<UUID> {
+        var used: Set<UUID> = []
+        for message in messages {
+            used.insert(message.contentKey.batchKeyID)
+            used.insert(message.metadataKey.batchKeyID)
+        }
+        return used
+    }
+
     /// Whether there is nothing to commit.
     public var isEmpty: Bool {
         batchKeys.isEmpty && messages.isEmpty && uploads.isEmpty && rejections.isEmpty

@@ -15,6 +15,18 @@ public enum LedgerDatabase {
         _ = try session.query(probe)
     }
 
+    /// Whether this server leads, and does not follow another one.
+    public static func leads(_ session: PostgresSession) throws(PostgresError) -> Bool {
+        guard let row = try session.query("SELECT NOT pg_is_in_recovery()").first else { return false }
+        return try row.bool(0)
+    }
+
+    /// Waits until nobody else prepares this server, and keeps others waiting until the session ends. "ZEGEP", in the database that the
+    /// session is of.
+    public static func takeTurn(_ session: PostgresSession) throws(PostgresError) {
+        try session.execute("SELECT pg_advisory_lock(x'5a45474550'::bigint)")
+    }
+
     /// Creates the database unless it is there, on a connection to another one of the same server.
     ///
     /// - Parameter name: letters, digits and underscores; of our own making, never of anybody's input.
@@ -29,5 +41,10 @@ public enum LedgerDatabase {
     /// - Throws: `PostgresError` unless the session is a superuser's.
     public static func closeOthers(_ session: PostgresSession) throws(PostgresError) {
         try session.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+    }
+
+    /// Lets a role, of our own making, into the database `postgres` again: members ask each other there before they rewind.
+    public static func admit(_ role: String, _ session: PostgresSession) throws(PostgresError) {
+        try session.execute("GRANT CONNECT ON DATABASE postgres TO \"\(role)\"")
     }
 }

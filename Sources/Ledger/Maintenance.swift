@@ -1,6 +1,7 @@
 // What keeps a shard in shape: partitions made ahead, old ones dropped, orphans swept. As role `zegel_admin`, once an hour or so;
 // two at once do no harm.
 
+import Crypto
 import Foundation
 import Postgres
 
@@ -47,6 +48,7 @@ public struct Maintenance: Sendable {
                 try session.execute("SELECT pg_advisory_lock(x'5a4547454d'::bigint)")
                 defer { _ = try? session.execute("SELECT pg_advisory_unlock(x'5a4547454d'::bigint)") }
                 try session.execute("UPDATE control.version SET heartbeat_at = clock_timestamp()")
+                try Self.makeReplayKeys(session, daysAhead: daysAhead)
                 return MaintenanceReport(
                     partitionsMade: try count(
                         "SELECT ledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date, $1)",
@@ -64,6 +66,26 @@ public struct Maintenance: Sendable {
                         [.int4(retentionDays)]),
                     scansForgotten: try count("SELECT ledger.forget_host_scans(10000)"))
             }
+        }
+    }
+
+    // Which keys for replay tags are not made yet?
+    private static let missingReplayKeys = """
+        SELECT t.id, to_char(d, 'YYYY-MM-DD') FROM control.tenant t
+        CROSS JOIN generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + $1, '1 day') AS d
+        WHERE t.disabled_at IS NULL
+          AND NOT EXISTS (SELECT 1 FROM control.replay_key k WHERE k.tenant = t.id AND k.day = d::date)
+        """
+
+    /// Makes the keys of the coming days, so that a control shard without a leader stops no intake at midnight.
+    private static func makeReplayKeys(_ session: PostgresSession, daysAhead: Int32) throws {
+        let missing = try session.query(missingReplayKeys, [.int4(daysAhead)])
+            .map { (tenant: try $0.text(0), day: try $0.text(1)) }
+        for (tenant, day) in missing {
+            let key = SymmetricKey(size: .bits256).withUnsafeBytes { Array($0) }
+            _ = try session.query(
+                "INSERT INTO control.replay_key VALUES ($1, $2::text::date, $3) ON CONFLICT DO NOTHING",
+                [.text(tenant), .text(day), .bytes(key)])
         }
     }
 }

@@ -15,21 +15,39 @@ public struct WorkLedger: Sendable {
     /// The shard's name.
     public let shard: String
     let pool: PostgresPool
+    let demandsQuorum: Bool
 
-    /// - Parameter pool: at least two connections, so that a heartbeat never waits behind a batch.
-    public init(shard: String, pool: PostgresPool) {
+    /// - Parameters:
+    ///   - pool: at least two connections, so that a heartbeat never waits behind a batch.
+    ///   - demandsQuorum: several regions: a commit with no synchronous standby named is not durable.
+    public init(shard: String, pool: PostgresPool, demandsQuorum: Bool = false) {
         self.shard = shard
         self.pool = pool
+        self.demandsQuorum = demandsQuorum
+    }
+
+    // Whose acknowledgement did this commit wait for?
+    static let standbys = PostgresStatement("SELECT current_setting('synchronous_standby_names')")
+
+    /// Whether a commit at this server waits for anybody.
+    static func namesStandbys(_ session: PostgresSession) throws -> Bool {
+        try session.query(standbys.text, []).first?.text(0).isEmpty == false
     }
 
     /// Runs statements in one transaction of one round trip, whose commit must be durable. Answers the rows of each.
     func committed(_ statements: [PostgresStatement]) async throws -> [PostgresRows] {
-        try await pool.withConnection { connection in
+        let demandsQuorum = demandsQuorum
+        return try await pool.withConnection { connection in
             try await connection.perform { session in
                 // A pipeline outside a transaction block is one transaction; a warning on its commit comes with the last rows.
-                let rows = try session.pipeline(statements)
+                var rows = try session.pipeline(demandsQuorum ? statements + [Self.standbys] : statements)
                 if case .warned(let warning) = rows.last?.commitOutcome {
                     throw NotDurable(description: warning)
+                }
+                if demandsQuorum {
+                    guard let names = rows.popLast()?.first, try !names.text(0).isEmpty else {
+                        throw NotDurable(description: IntakeLedger.noStandby)
+                    }
                 }
                 return rows
             }
@@ -44,8 +62,8 @@ public struct WorkLedger: Sendable {
             PostgresStatement("SELECT ledger.current_incarnation()"),
             PostgresStatement(
                 """
-                INSERT INTO ledger.worker_heartbeat (id, name, region, lease_until)
-                VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+                INSERT INTO ledger.worker_heartbeat (id, name, region, lease, lease_until)
+                VALUES ($1, $2, $3, make_interval(secs => $4), clock_timestamp() + make_interval(secs => $4))
                 """, [.uuid(worker), .text(name), .text(region), .double(lease.inSeconds)]),
         ])
     }

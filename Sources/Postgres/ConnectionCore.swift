@@ -13,6 +13,8 @@ final class ConnectionCore: Sendable {
     private struct State {
         var jobs: [ConnectionJob] = []
         var isClosing = false
+        /// Why the connection is not to be waited for any more, not even by the job that runs.
+        var abandoned: String?
         var isInTransaction = false
         /// Set once, when the thread has ended or will run no more jobs.
         var ended: PostgresError?
@@ -113,6 +115,18 @@ final class ConnectionCore: Sendable {
         }
     }
 
+    /// Ends the connection at once: a job that waits for the server gets `.connectionLost`, and whoever sent a commit does not know
+    /// what became of it.
+    func abandon(_ reason: String) {
+        state.withLock {
+            $0.isClosing = true
+            $0.abandoned = $0.abandoned ?? reason
+            Self.signal($0.wake)
+        }
+    }
+
+    private var abandonment: String? { state.withLock { $0.abandoned } }
+
     func close() async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             let finished = state.withLock { state in
@@ -156,7 +170,9 @@ final class ConnectionCore: Sendable {
         let session: PostgresSession
         do throws(PostgresError) {
             session = PostgresSession(
-                handle: try ConnectionHandle(configuration, wakeDescriptor: wake))
+                handle: try ConnectionHandle(configuration, wakeDescriptor: wake) { [weak self] in
+                    self?.abandonment
+                })
             session.handle.watch = .short()
             do throws(PostgresError) {
                 // A role or database that hides warnings would hide that a commit is not durable.

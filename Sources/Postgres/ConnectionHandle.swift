@@ -58,14 +58,19 @@ final class ConnectionHandle {
     private let pointer: OpaquePointer
     private let cancelToken: OpaquePointer?
     private let wakeDescriptor: Int32
+    private let abandonment: () -> String?
     let inbox = NoticeInbox()
     var watch = CommandWatch.short()
     /// Nothing more can be asked of this connection.
     private(set) var isLost = false
 
     /// Connects; blocks this thread for at most the connect timeout of each host.
-    /// - Parameter wakeDescriptor: an eventfd; writing to it makes a waiting handle look at its watch.
-    init(_ configuration: PostgresConfiguration, wakeDescriptor: Int32) throws(PostgresError) {
+    /// - Parameters:
+    ///   - wakeDescriptor: an eventfd; writing to it makes a waiting handle look at its watch.
+    ///   - abandonment: why nothing is to be waited for any more; nil as long as it is.
+    init(
+        _ configuration: PostgresConfiguration, wakeDescriptor: Int32, abandonment: @escaping () -> String?
+    ) throws(PostgresError) {
         let pairs = configuration.keywords
         var keywords = pairs.map { strdup($0.0) }
         var values = pairs.map { strdup($0.1) }
@@ -84,6 +89,7 @@ final class ConnectionHandle {
         }
         self.pointer = pointer
         self.wakeDescriptor = wakeDescriptor
+        self.abandonment = abandonment
         cancelToken = PQgetCancel(pointer)
         PQsetnonblocking(pointer, 1)
         // The inbox outlives the connection: `finish` ends libpq's use of it before this object can go.
@@ -269,6 +275,10 @@ final class ConnectionHandle {
     @discardableResult
     private func wait(forWriting: Bool) throws(PostgresError) -> Bool {
         while true {
+            if let reason = abandonment() {
+                isLost = true
+                throw PostgresError(.connectionLost, reason)
+            }
             let now = ContinuousClock.now
             if let giveUp = watch.giveUp, now >= giveUp {
                 isLost = true

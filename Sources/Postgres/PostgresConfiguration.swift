@@ -8,6 +8,8 @@ public struct PostgresConfiguration: Sendable {
     public var applicationName: String
     /// Limit for each host of the conninfo; libpq rounds up to whole seconds, with 2 as the least.
     public var connectTimeout: Duration
+    /// Keywords of libpq that win over the conninfo: another host of the same cluster, for instance.
+    public var overrides: [(keyword: String, value: String)] = []
     /// Limit for a `perform` that names none. A longer piece of work (a migration) says so itself.
     public var defaultDeadline: Duration
 
@@ -39,6 +41,6 @@ public struct PostgresConfiguration: Sendable {
             ("tcp_user_timeout", "15000"),
             ("dbname", conninfo),
             ("client_encoding", "UTF8"),
-        ]
+        ] + overrides.map { ($0.keyword, $0.value) }
     }
 }

@@ -8,12 +8,13 @@ public actor PostgresPool {
     /// Sets up the state of a fresh connection (`SET …`, a check of the schema).
     public typealias OnConnect = @Sendable (PostgresSession) throws -> Void
 
-    private let configuration: PostgresConfiguration
+    private let route: any PostgresRoute
     private let limit: Int
     private let waitLimit: Duration
-    private let onConnect: OnConnect?
+    private let lifetime: Duration?
 
-    private var idle: [PostgresConnection] = []
+    private var idle: [Lodger] = []
+    private var lent: [ObjectIdentifier: Lodger] = [:]
     /// Connections lent, idle or being made.
     private var count = 0
     private var waiters: [Waiter] = []
@@ -22,6 +23,13 @@ public actor PostgresPool {
     private var failures = 0
     private var nextAttempt = ContinuousClock.now
 
+    /// A connection with what must be known to lend it again.
+    private struct Lodger {
+        var connection: PostgresConnection
+        var epoch: Int
+        var since: ContinuousClock.Instant
+    }
+
     private struct Waiter {
         var id: Int
         var continuation: CheckedContinuation<Permit, any Error>
@@ -29,7 +37,7 @@ public actor PostgresPool {
 
     /// What a waiter gets: a connection, or the right to make one.
     private enum Permit {
-        case connection(PostgresConnection)
+        case connection(Lodger)
         case slot
     }
 
@@ -40,13 +48,36 @@ public actor PostgresPool {
     ///   - waitLimit: longest wait for a connection, reconnecting included.
     ///   - onConnect: runs on each fresh connection, before anyone gets it.
     public init(
-        configuration: PostgresConfiguration, limit: Int, waitLimit: Duration, onConnect: OnConnect? = nil
+        configuration: PostgresConfiguration, limit: Int, waitLimit: Duration, lifetime: Duration? = nil,
+        onConnect: OnConnect? = nil
     ) {
+        self.init(
+            route: FixedRoute(configuration: configuration, onConnect: onConnect), limit: limit,
+            waitLimit: waitLimit, lifetime: lifetime)
+    }
+
+    /// Makes a pool whose connections lead where a route says.
+    /// - Parameters:
+    ///   - route: asked before each connection.
+    ///   - lifetime: how long a connection is lent again; nil: as long as it holds.
+    public init(route: any PostgresRoute, limit: Int, waitLimit: Duration, lifetime: Duration? = nil) {
         precondition(limit > 0, "a pool of none")
-        self.configuration = configuration
+        self.route = route
         self.limit = limit
         self.waitLimit = waitLimit
-        self.onConnect = onConnect
+        self.lifetime = lifetime
+    }
+
+    /// The route has changed: connections that lead elsewhere end now, also under those who use them. A commit that was sent is in
+    /// doubt then.
+    public func leaveFormer() {
+        let former = idle.filter { !route.isCurrent($0.epoch) }
+        idle.removeAll { !route.isCurrent($0.epoch) }
+        count -= former.count
+        for lodger in former { lodger.connection.core.requestClose() }
+        for lodger in lent.values where !route.isCurrent(lodger.epoch) {
+            lodger.connection.core.abandon("the shard has another leader now")
+        }
     }
 
     /// Lends a connection to `body`.
@@ -56,13 +87,13 @@ public actor PostgresPool {
     public func withConnection<T: Sendable>(
         isolation: isolated (any Actor)? = #isolation, _ body: (PostgresConnection) async throws -> T
     ) async throws -> T {
-        let connection = try await acquire()
+        let lodger = try await acquire()
         do {
-            let value = try await body(connection)
-            await release(connection, after: nil)
+            let value = try await body(lodger.connection)
+            await release(lodger, after: nil)
             return value
         } catch {
-            await release(connection, after: error as? PostgresError)
+            await release(lodger, after: error as? PostgresError)
             throw error
         }
     }
@@ -76,32 +107,36 @@ public actor PostgresPool {
         let refused = waiters
         waiters = []
         for waiter in refused { waiter.continuation.resume(throwing: Self.closedError) }
-        for connection in closing { await connection.close() }
+        for lodger in closing { await lodger.connection.close() }
     }
 
     // MARK: Lending
 
     private static let closedError = PostgresError(.closed, "the pool was closed")
 
-    private func acquire() async throws -> PostgresConnection {
+    private func acquire() async throws -> Lodger {
         let until = ContinuousClock.now + waitLimit
+        let lodger: Lodger
         switch try await permit(until: until) {
-        case .connection(let connection): return connection
+        case .connection(let kept): lodger = kept
         case .slot:
             do {
-                return try await connect(until: until)
+                lodger = try await connect(until: until)
             } catch {
                 giveSlot()
                 throw error
             }
         }
+        lent[ObjectIdentifier(lodger.connection)] = lodger
+        return lodger
     }
 
     private func permit(until: ContinuousClock.Instant) async throws -> Permit {
         if isClosed { throw Self.closedError }
         try Task.checkCancellation()
-        while let connection = idle.popLast() {
-            if connection.isUsable { return .connection(connection) }
+        while let lodger = idle.popLast() {
+            if mayServe(lodger) { return .connection(lodger) }
+            lodger.connection.core.requestClose()
             count -= 1
         }
         if count < limit {
@@ -132,18 +167,29 @@ public actor PostgresPool {
         }
     }
 
+    private func mayServe(_ lodger: Lodger) -> Bool {
+        if let lifetime, lodger.since + lifetime < .now { return false }
+        return lodger.connection.isUsable && route.isCurrent(lodger.epoch)
+    }
+
     private func dismiss(_ id: Int, _ error: any Error) {
         guard let index = waiters.firstIndex(where: { $0.id == id }) else { return }
         waiters.remove(at: index).continuation.resume(throwing: error)
     }
 
-    private func release(_ connection: PostgresConnection, after error: PostgresError?) async {
-        var keep = connection.isUsable && !isClosed
-        if let state = error?.sqlState, state == "25006" || state.hasPrefix("57P0") { keep = false }
+    private func release(_ lodger: Lodger, after error: PostgresError?) async {
+        let connection = lodger.connection
+        lent[ObjectIdentifier(connection)] = nil
+        if !connection.isUsable { route.failed() }
+        var keep = mayServe(lodger) && !isClosed
+        if let state = error?.sqlState, state == "25006" || state.hasPrefix("57P0") {
+            keep = false
+            route.failed()
+        }
         if keep, connection.isInTransaction {
             do {
                 try await connection.perform(deadline: .seconds(5)) { $0.rollBack() }
-                keep = connection.isUsable && !connection.isInTransaction && !isClosed
+                keep = mayServe(lodger) && !connection.isInTransaction && !isClosed
             } catch {
                 keep = false
             }
@@ -154,9 +200,9 @@ public actor PostgresPool {
             return
         }
         if waiters.isEmpty {
-            idle.append(connection)
+            idle.append(lodger)
         } else {
-            waiters.removeFirst().continuation.resume(returning: .connection(connection))
+            waiters.removeFirst().continuation.resume(returning: .connection(lodger))
         }
     }
 
@@ -171,7 +217,7 @@ public actor PostgresPool {
 
     // MARK: Connecting
 
-    private func connect(until: ContinuousClock.Instant) async throws -> PostgresConnection {
+    private func connect(until: ContinuousClock.Instant) async throws -> Lodger {
         var last = PostgresError(.poolExhausted, "no time left to connect")
         while true {
             let wait = nextAttempt
@@ -183,22 +229,26 @@ public actor PostgresPool {
             if isClosed { throw Self.closedError }
             guard ContinuousClock.now < until else { throw last }
             do {
-                let connection = try await PostgresConnection.connect(configuration)
-                if let onConnect {
-                    do {
-                        try await connection.perform { try onConnect($0) }
-                    } catch {
-                        connection.core.requestClose()
-                        throw error
+                let destination = try route.destination()
+                let connection = try await PostgresConnection.connect(destination.configuration)
+                let epoch: Int
+                do {
+                    let route = self.route
+                    epoch = try await connection.perform(deadline: .seconds(5)) {
+                        try route.admit($0, of: destination)
                     }
+                } catch {
+                    connection.core.requestClose()
+                    throw error
                 }
                 failures = 0
                 nextAttempt = .now
-                return connection
+                return Lodger(connection: connection, epoch: epoch, since: .now)
             } catch let error as PostgresError {
                 guard error.isTransient else { throw error }
                 last = error
                 failures += 1
+                route.failed()
                 // 50 ms doubled up to 2 s, of which a random half is taken off.
                 let ceiling = min(2.0, 0.05 * Double(1 << min(failures, 10)))
                 nextAttempt = max(nextAttempt, .now + .seconds(ceiling * Double.random(in: 0.5...1)))

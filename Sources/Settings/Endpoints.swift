@@ -197,3 +197,24 @@ public struct ShardDSN: Sendable, Hashable, CustomStringConvertible {
     /// Only the name: a DSN may hold a password.
     public var description: String { name }
 }
+
+/// The Patronis of a shard's members: `a=https://192.0.2.1:8008 https://192.0.2.2:8008`.
+public struct ShardPatroni: Sendable, Hashable, CustomStringConvertible {
+    /// The shard's name.
+    public var name: String
+    /// `https://address:port` of each.
+    public var urls: [String]
+
+    /// Reads `name=URL URL …`.
+    public init?(_ text: String) {
+        guard let equals = text.firstIndex(of: "=") else { return nil }
+        name = trimmed(text[..<equals])
+        urls = text[text.index(after: equals)...].split(separator: " ").map(String.init)
+        guard HostPort.isHostName(name), !name.contains("."), !urls.isEmpty,
+            urls.allSatisfy({ $0.hasPrefix("https://") && HostPort(String($0.dropFirst(8))) != nil })
+        else { return nil }
+    }
+
+    /// `name=URL URL …`
+    public var description: String { "\(name)=\(urls.joined(separator: " "))" }
+}

@@ -1,4 +1,5 @@
 // What each role reads, as typed values. A role takes its own struct and never a key by name.
+import Foundation
 
 /// What every node reads.
 public struct NodeSettings: Sendable {
@@ -32,10 +33,14 @@ public struct DatabaseSettings: Sendable {
     public var controlDSN: String
     /// The ledger's shards; at least one. Secret.
     public var shards: [ShardDSN]
+    /// The Patronis of shards that are replicated over regions, by the shard's name.
+    public var patroni: [String: [String]]
+    /// PEM file: who may vouch for them; set where there are any.
+    public var patroniAuthority: String?
 
-    /// Reads `control.dsn` and `shard.dsns`.
+    /// Reads `control.dsn` and the keys `shard.…`.
     ///
-    /// - Throws: `SettingsError` when `control.dsn` is not set, or two shards have one name.
+    /// - Throws: `SettingsError` when `control.dsn` is not set, two shards have one name, or `shard.patroni` names another.
     public init(_ s: Settings, for role: String) throws(SettingsError) {
         controlDSN = try s.required(Keys.controlDSN, for: role)
         shards = s[Keys.shardDSNs]
@@ -45,12 +50,38 @@ public struct DatabaseSettings: Sendable {
                 place: "\(s.origin(of: Keys.shardDSNs))", key: Keys.shardDSNs.name,
                 problem: "names a shard twice", fix: "give each shard its own name")
         }
+        let patroni = s[Keys.shardPatroni]
+        self.patroni = Dictionary(patroni.map { ($0.name, $0.urls) }) { $0 + $1 }
+        if let stranger = patroni.first(where: { one in !shards.contains { $0.name == one.name } }) {
+            throw SettingsError(
+                place: "\(s.origin(of: Keys.shardPatroni))", key: Keys.shardPatroni.name,
+                problem: "shard \(stranger.name) is not in shard.dsns", fix: "name the shards that are there")
+        }
+        if patroni.isEmpty {
+            patroniAuthority = s[Keys.shardPatroniAuthority]
+        } else {
+            patroniAuthority = try s.required(Keys.shardPatroniAuthority, for: role)
+        }
         guard !shards.isEmpty else {
             throw SettingsError(
                 place: "\(s.origin(of: Keys.controlDSN))", key: Keys.controlDSN.name,
                 problem: "its value (secret) is no connection text",
                 fix: "write one such as host=/run/postgresql dbname=zegel")
         }
+    }
+}
+
+extension DatabaseSettings {
+    /// The PEM of who may vouch for the Patronis.
+    /// - Throws: `SettingsError` when the file cannot be read.
+    public func readPatroniAuthority() throws(SettingsError) -> [UInt8] {
+        let path = patroniAuthority ?? ""
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw SettingsError(
+                place: path, key: Keys.shardPatroniAuthority.name, problem: "cannot be read",
+                fix: "name a PEM file that this node may read")
+        }
+        return Array(data)
     }
 }
 

@@ -28,6 +28,17 @@ public enum Keys {
             separator: ";"), "", secret: true,
         "The ledger's shards, separated by semicolons; empty means one shard `a` at `control.dsn`.")
 
+    static let shardPatroni = SettingKey(
+        "shard.patroni",
+        .list(
+            of: .readable("name=URL URL …", example: "a=https://192.0.2.1:8008 https://192.0.2.2:8008") {
+                ShardPatroni($0)
+            }, separator: ";"), "",
+        "The Patronis of each shard's members, separated by semicolons: they say who leads. Where they are given, a commit counts only with its quorum."
+    )
+    static let shardPatroniAuthority = SettingKey(
+        "shard.patroni_authority", optional: .path, "PEM file: who may vouch for the Patronis' certificates.")
+
     // MARK: edge
     static let edgeListen = SettingKey(
         "edge.listen", .list(of: .hostPort), "127.0.0.1:2525", "Where SMTP with STARTTLS is served.")
@@ -212,7 +223,7 @@ public enum Keys {
     /// The table: what the file, the environment and `--set` may name.
     static let all: [AnySettingKey] = [
         .init(nodeName), .init(nodeRegion), .init(nodeDataDirectory), .init(nodeShutdownGrace),
-        .init(controlDSN), .init(shardDSNs),
+        .init(controlDSN), .init(shardDSNs), .init(shardPatroni), .init(shardPatroniAuthority),
         .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),
         .init(edgeKey), .init(edgeRequireTLS), .init(edgeTenantNetworks), .init(edgeMaxConnections),
         .init(edgeMaxMessageSize), .init(edgeMaxRecipients), .init(edgeSettle), .init(edgeBatchBytes),

@@ -31,9 +31,10 @@ public struct Settings: Sendable {
     /// What environment variables begin with.
     public static let environmentPrefix = "ZEGEL_"
 
-    /// Variables with our prefix that are no keys: `ZEGEL_CONFIG` (as `--config`), `ZEGEL_DIR` (as `--dir` of
+    /// Variables with our prefix that are no keys: `ZEGEL_CONFIG` (as `--config`), `ZEGEL_PATRONI` (the
+    /// program that `zegel local` runs), `ZEGEL_DIR` (as `--dir` of
     /// `zegel`), and what the tests and the deployment scripts take.
-    public static let otherEnvironmentNames: Set<String> = ["ZEGEL_CONFIG", "ZEGEL_DIR"]
+    public static let otherEnvironmentNames: Set<String> = ["ZEGEL_CONFIG", "ZEGEL_DIR", "ZEGEL_PATRONI"]
     /// Variables of the project's own tests and scripts begin with this and are no keys either.
     public static let testEnvironmentPrefix = "ZEGEL_TEST_"
 

@@ -26,7 +26,7 @@ public enum SettingsReference {
             4. `--set key=value`, any number of times.
 
             An unknown key is an error, and so is a variable `ZEGEL_…` that is no key; exempt are `ZEGEL_CONFIG`,
-            `ZEGEL_DIR` (the folder of a local cluster) and what begins with `ZEGEL_TEST_`. A broken configuration ends
+            `ZEGEL_DIR` (the folder of a local cluster), `ZEGEL_PATRONI` (the program) and what begins with `ZEGEL_TEST_`. A broken configuration ends
             the process with status 78 and one line: `file:line: key: what is wrong; what to do`.
 
             `--check` prints every key, its value and where it came from, and ends; secrets are shown as `(set)`.

@@ -21,7 +21,7 @@ struct KeyringCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Serve a keyring on Unix sockets until SIGTERM.",
             discussion: """
-                With --dir, the keyring of a local cluster. Else --keys, --region and at least one --socket, written as \
+                With --dir, the keyring of a local cluster, or of its --region. Else --keys, --region and at least one --socket, written as \
                 PATH=NAME:PURPOSE[,PURPOSE][:UID[,UID]] with the purposes content and metadata; without user ids only \
                 the user at hand may connect.
 
@@ -52,8 +52,8 @@ struct KeyringCommand: AsyncParsableCommand {
             try await reporting {
                 let service: KeyringService
                 switch (dir, keys, region) {
-                case (let dir?, nil, nil) where socket.isEmpty:
-                    service = try KeyringService(localClusterIn: dir)
+                case (let dir?, nil, let region) where socket.isEmpty:
+                    service = try KeyringService(localClusterIn: dir, region: region)
                 case (nil, let keys?, let region?) where !socket.isEmpty:
                     service = try KeyringService(
                         keys: keys, region: region,
@@ -61,7 +61,10 @@ struct KeyringCommand: AsyncParsableCommand {
                             try KeyringService.socket(text)
                         })
                 default:
-                    throw ClusterError(.usage, "give either --dir, or --keys, --region and --socket")
+                    throw ClusterError(
+                        .usage,
+                        "give either --dir, with --region where it has several, or --keys, --region and --socket"
+                    )
                 }
                 for lack in ProcessHardening.apply() { say("keyring: \(lack)") }
                 LogBootstrap.start(level: .info, node: "keyring")

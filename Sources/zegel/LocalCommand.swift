@@ -18,7 +18,9 @@ struct LocalCommand: AsyncParsableCommand {
             DIR/endpoints.json tells where everything listens, the SMTP user and password, the API key and the process \
             ids; only its owner can read it. DIR/logs holds what each process prints.
             """,
-        subcommands: [Up.self, Status.self, Down.self, Certificate.self, Supervise.self])
+        subcommands: [
+            Up.self, Status.self, Down.self, Kill.self, Start.self, Certificate.self, Supervise.self,
+        ])
 
     /// The cluster's folder.
     struct Folder: ParsableArguments {
@@ -40,20 +42,34 @@ struct LocalCommand: AsyncParsableCommand {
 
                 As root, PostgreSQL runs as the user postgres, who must be able to reach DIR.
 
+                With --regions 2 or more it is a replicated cluster on one machine: region n on the address \
+                127.0.0.(10n), each with etcd, a supervisor, nodes and a member of every shard under Patroni; two \
+                regions have a third site, witness, that only votes. A shard per region unless --shards says otherwise.
+
                 EXAMPLES
                   zegel local up --dir /var/tmp/zegel
+                  zegel local up --dir /var/tmp/zegel3 --regions 3 --detach
                   zegel local up --dir /var/tmp/zegel --workers 2 --detach
                   zegel local up --dir /var/tmp/zegel --set dns.forwarders=127.0.0.1@5353 --set delivery.port=2525
                 """)
 
         @OptionGroup var folder: Folder
 
-        @Option(name: .long, help: ArgumentHelp("Sites. Only 1 for now. (default: 1)", valueName: "n"))
+        @Option(name: .long, help: ArgumentHelp("Sites, 1 to 9. (default: 1)", valueName: "n"))
         var regions: Int?
 
         @Option(
-            name: .long, help: ArgumentHelp("Ledger shards. Only 1 for now. (default: 1)", valueName: "n"))
+            name: .long,
+            help: ArgumentHelp("Ledger shards, 1 to 26. (default: one a region)", valueName: "n"))
         var shards: Int?
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "The IPv4 address of the next region, the witness of two last; NETNS@ADDRESS puts its processes into a "
+                    + "network namespace that is there already. Repeatable. (default: 127.0.0.10, 127.0.0.20, …)",
+                valueName: "[netns@]address"))
+        var place: [String] = []
 
         @Option(name: .long, help: ArgumentHelp("Edge nodes in each region. (default: 1)", valueName: "n"))
         var edges: Int?
@@ -83,11 +99,17 @@ struct LocalCommand: AsyncParsableCommand {
         func run() async throws {
             try await reporting {
                 let cluster = try LocalCluster(directory: folder.dir)
-                let request = ClusterRequest(
+                var request = ClusterRequest(
                     regions: regions, shards: shards, edges: edges, workers: workers, ruleset: ruleset,
                     settings: try RequestedSettings.list(
                         assignments: set, environment: ProcessInfo.processInfo.environment,
                         currentDirectory: FileManager.default.currentDirectoryPath))
+                request.places = try place.map { text throws(ClusterError) in
+                    guard let place = RegionPlace(text) else {
+                        throw ClusterError(.usage, "--place \(text): write it as ADDRESS or NETNS@ADDRESS")
+                    }
+                    return place
+                }
                 let asJSON = json
                 let directory = cluster.layout.directory
                 let outcome = try await cluster.up(
@@ -152,6 +174,58 @@ struct LocalCommand: AsyncParsableCommand {
         }
     }
 
+    struct Kill: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "End every process of a region at once, as the loss of a site would.",
+            discussion: """
+                SIGKILL to its supervisor, nodes, keyring, PostgreSQLs, Patronis and etcd. Mail goes on elsewhere: the \
+                shards that the region led have another leader within half a minute. zegel local start brings it back.
+
+                EXAMPLE
+                  zegel local kill --region r2 --dir /var/tmp/zegel3
+                """)
+
+        @OptionGroup var folder: Folder
+        @Option(name: .long, help: ArgumentHelp("The region.", valueName: "name"))
+        var region: String
+        @Flag(name: .long, help: "Print JSON: how many processes there were.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let count = try LocalCluster(directory: folder.dir).kill(region: region)
+                if json { return answer(try zegel.json(["processes": count])) }
+                say(
+                    count == 0
+                        ? "nothing of region \(region) lived"
+                        : "\(count) processes of region \(region) were killed")
+            }
+        }
+    }
+
+    struct Start: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Bring a region back that was killed, and wait until it is ready.",
+            discussion: """
+                EXAMPLE
+                  zegel local start --region r2 --dir /var/tmp/zegel3
+                """)
+
+        @OptionGroup var folder: Folder
+        @Option(name: .long, help: ArgumentHelp("The region.", valueName: "name"))
+        var region: String
+        @Flag(name: .long, help: "Print JSON: whether it had to be started.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let started = try await LocalCluster(directory: folder.dir).start(region: region, say: say)
+                if json { return answer(try zegel.json(["started": started])) }
+                say(started ? "region \(region) is ready" : "region \(region) was up")
+            }
+        }
+    }
+
     struct Certificate: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Make a server certificate signed by the local authority.",
@@ -184,6 +258,8 @@ struct LocalCommand: AsyncParsableCommand {
             abstract: "The supervisor of a detached cluster; started by up.", shouldDisplay: false)
 
         @OptionGroup var folder: Folder
+        @Option(name: .long, help: "The region.")
+        var region: String?
         @Option(name: .long, help: "The descriptor to report on.")
         var report: Int32
 
@@ -191,7 +267,8 @@ struct LocalCommand: AsyncParsableCommand {
             try await reporting {
                 let cluster = try LocalCluster(directory: folder.dir)
                 try await LocalSupervisor(
-                    layout: cluster.layout, programs: cluster.programs, report: .descriptor(report),
+                    layout: cluster.layout, region: region, programs: cluster.programs,
+                    report: .descriptor(report),
                     logger: supervisorLogger(quiet: false)
                 ).run()
             }
@@ -208,12 +285,16 @@ private func supervisorLogger(quiet: Bool) -> Logger {
 
 /// Where everything is, for people.
 private func summary(_ endpoints: Endpoints, directory: String) -> String {
-    let region = endpoints.regions.first
+    let regions = endpoints.regions.map { region in
+        (endpoints.regions.count > 1 ? "  region           \(region.name)\n" : "") + """
+              SMTP (STARTTLS)  \(region.smtp.joined(separator: ", "))
+              SMTP (TLS)       \(region.smtps.joined(separator: ", "))
+              API              \(region.api)
+            """
+    }
     return """
         Zegel is up.
-          SMTP (STARTTLS)  \(region?.smtp.joined(separator: ", ") ?? "")
-          SMTP (TLS)       \(region?.smtps.joined(separator: ", ") ?? "")
-          API              \(region?.api ?? "")
+        \(regions.joined(separator: "\n"))
           trust            \(endpoints.ca)
           credentials      \(directory)/endpoints.json
           logs             \(directory)/logs

@@ -29,7 +29,7 @@ struct ZegelCommand: AsyncParsableCommand {
         subcommands: [
             LocalCommand.self, TraceCommand.self, JudgeCommand.self, EvidenceCommand.self,
             MigrateCommand.self,
-            KeyringCommand.self, CheckCommand.self,
+            ShardCommand.self, RegionCommand.self, KeyringCommand.self, GuardCommand.self, CheckCommand.self,
         ])
 }
 

@@ -13,7 +13,7 @@ struct ClusterPlanTests {
         throws(ClusterError) -> ClusterPlan
     {
         var next = first
-        return try ClusterPlan.answering(request, before: before) { () throws(ClusterError) in
+        return try ClusterPlan.answering(request, before: before) { (_) throws(ClusterError) in
             next += 1
             return next
         }
@@ -25,7 +25,7 @@ struct ClusterPlanTests {
         #expect(plan.ruleset == "secure")
         #expect(plan.regions.map(\.name) == ["r1"])
         #expect(plan.regions[0].nodes.map(\.name) == ["edge-1", "worker-1", "api-1"])
-        let ports = [plan.regions[0].postgresPort] + plan.regions[0].nodes.flatMap(\.ports.values)
+        let ports = plan.regions[0].members.map(\.port) + plan.regions[0].nodes.flatMap(\.ports.values)
         #expect(Set(ports).count == ports.count)
         #expect(plan.regions[0].nodes[0].ports.keys.sorted() == ["metrics", "smtp", "smtps"])
     }
@@ -38,7 +38,7 @@ struct ClusterPlanTests {
         #expect(
             second.regions[0].nodes.map(\.name) == ["edge-1", "worker-1", "worker-2", "worker-3", "api-1"])
         #expect(second.regions[0].nodes[0] == first.regions[0].nodes[0])
-        #expect(second.regions[0].postgresPort == first.regions[0].postgresPort)
+        #expect(second.regions[0].members == first.regions[0].members)
         #expect(second.ruleset == "nta7516")
         #expect(second.settings == ["delivery.port=2525"])
         #expect(try Self.plan(ClusterRequest(settings: ["a=b"]), before: second).settings == ["a=b"])
@@ -48,8 +48,8 @@ struct ClusterPlanTests {
     @Test(
         "what cannot be is refused with the way out",
         arguments: [
-            (ClusterRequest(regions: 3), "several regions are not there yet"),
-            (ClusterRequest(shards: 2), "several shards are not there yet"),
+            (ClusterRequest(regions: 0), "between 1 and 9"), (ClusterRequest(regions: 10), "between 1 and 9"),
+            (ClusterRequest(shards: 27), "between 1 and 26"),
             (ClusterRequest(edges: 0), "between 1 and 64"),
             (ClusterRequest(workers: 65), "between 1 and 64"),
             (ClusterRequest(ruleset: "lax"), "nta7516, opportunistic, secure"),
@@ -74,13 +74,71 @@ struct ClusterPlanTests {
         #expect(throws: ClusterError.self) { try ClusterPlan.load(folder.path + "/cluster.json") }
     }
 
+    @Test(
+        "several regions: an address each, a member of every shard in each, a shard at home in each; two have a witness",
+        arguments: [
+            (2, nil, 2, ["r1", "r2", "witness"]), (3, nil, 3, ["r1", "r2", "r3"]),
+            (3, 5, 5, ["r1", "r2", "r3"]),
+        ]
+            as [(Int, Int?, Int, [String])])
+    func regions(_ sites: Int, _ shards: Int?, _ expected: Int, _ names: [String]) throws {
+        let plan = try Self.plan(ClusterRequest(regions: sites, shards: shards, edges: 2))
+        #expect(plan.regions.map(\.name) == names)
+        #expect(plan.regions.map(\.address) == names.indices.map { "127.0.0.\(($0 + 1) * 10)" })
+        #expect(plan.shards.map(\.name) == Array(["a", "b", "c", "d", "e"].prefix(expected)))
+        #expect(plan.shards.map(\.home) == (0..<expected).map { "r\($0 % sites + 1)" })
+        for region in plan.sites {
+            #expect(region.members.map(\.shard) == plan.shards.map(\.name))
+            #expect(region.members.allSatisfy { $0.rest != nil })
+            #expect(region.nodes.map(\.name).contains("\(region.name)-edge-2"))
+        }
+        #expect(plan.regions.allSatisfy { $0.etcd != nil })
+        let ports = plan.regions.flatMap { region in
+            region.members.flatMap { [$0.port, $0.rest ?? 0] } + region.nodes.flatMap(\.ports.values)
+                + [region.etcd?.client ?? 0, region.etcd?.peer ?? 0]
+        }
+        #expect(Set(ports).count == ports.count)
+        #expect(try Self.plan(ClusterRequest(), before: plan) == plan)
+    }
+
+    @Test("regions are not added or taken away in place, and shards not taken away: each holds mail")
+    func fixed() throws {
+        let plan = try Self.plan(ClusterRequest(regions: 3))
+        for (request, sentence) in [
+            (ClusterRequest(regions: 2), "another folder"), (ClusterRequest(shards: 2), "each holds mail"),
+        ] {
+            #expect {
+                try Self.plan(request, before: plan)
+            } throws: { "\($0)".contains(sentence) }
+        }
+        #expect(try Self.plan(ClusterRequest(shards: 4), before: plan).shards.last?.home == "r1")
+    }
+
+    @Test("a plan from before there were regions is read as one of one region, with its ports")
+    func firstFormat() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/cluster.json"
+        try ClusterFiles.write(
+            """
+            {"format": 1, "ruleset": "secure", "settings": ["delivery.port=2525"], "regions": [{"name": "r1",
+             "address": "127.0.0.1", "postgresPort": 20001, "nodes": [{"name": "edge-1", "role": "edge",
+             "ports": {"smtp": 20002}}]}]}
+            """, to: path)
+        let plan = try #require(try ClusterPlan.load(path))
+        #expect(plan.regions.map(\.members) == [[MemberPlan(shard: "a", port: 20001)]])
+        #expect(plan.shards == [ShardPlan(name: "a", home: "r1")])
+        #expect(plan.regions[0].nodes.map(\.ports) == [["smtp": 20002]])
+        #expect(plan.settings == ["delivery.port=2525"])
+    }
+
     @Test("sockets lie in the folder, or in /tmp when their names would pass 107 bytes")
     func socketNames() {
         #expect(ClusterLayout(directory: "/var/lib/zegel/").sockets == "/var/lib/zegel/sockets")
         let deep = ClusterLayout(directory: "/var/" + String(repeating: "deep/", count: 20))
         #expect(deep.sockets.hasPrefix("/tmp/zegel-"))
         for layout in [ClusterLayout(directory: "/a"), deep] {
-            #expect((layout.postgresSocket + "/.s.PGSQL.65535").utf8.count <= 107)
+            let longest = layout.sockets + "/postgres-witness/.s.PGSQL.65535.lock"
+            #expect(longest.utf8.count <= 107)
         }
         #expect(deep.sockets == ClusterLayout(directory: deep.directory + "/").sockets)
     }
@@ -126,14 +184,16 @@ struct RequestedSettingsTests {
 
 @Suite("Nodes read what their cluster wrote")
 struct NodeConfigurationTests {
-    static func configuration(_ plan: ClusterPlan) -> NodeConfiguration {
-        NodeConfiguration(
-            plan: plan, layout: ClusterLayout(directory: "/c"),
+    static let password = "it's\\a\"secret"
+
+    static func configuration(_ plan: ClusterPlan, _ region: RegionPlan) -> NodeConfiguration {
+        let layout = ClusterLayout(directory: "/c")
+        return NodeConfiguration(
+            site: LedgerSite(plan: plan, layout: layout), region: region,
+            layout: RegionLayout(layout, plan, region),
             rootPublic: Data(repeating: 7, count: 32).base64EncodedString(),
-            databases: Dictionary(
-                uniqueKeysWithValues: ["edge", "worker", "api"].map {
-                    ("zegel_\($0)", "host=/c/sockets/postgres user=zegel_\($0) password=it's\\a\"secret")
-                }),
+            passwords: Dictionary(
+                uniqueKeysWithValues: ["edge", "worker", "api"].map { ("zegel_\($0)", password) }),
             identity: LocalAuthority.Identity(certificate: "/c/server.pem", key: "/c/server.key"))
     }
 
@@ -150,10 +210,10 @@ struct NodeConfigurationTests {
                 "delivery.port=2525", "dns.trust_anchor=root", "edge.hostname=mx.demo.test",
             ]))
         let folder = try TemporaryFolder()
-        let configuration = Self.configuration(plan)
+        let configuration = Self.configuration(plan, plan.regions[0])
         for node in plan.regions[0].nodes {
             let path = folder.path + "/\(node.name).yaml"
-            let entries = configuration.entries(node, in: plan.regions[0])
+            let entries = configuration.entries(node)
             #expect(Set(entries.map(\.key)).count == entries.count)
             try ClusterFiles.write(NodeConfiguration.yaml(entries), to: path)
             let settings = try Settings(file: path)
@@ -162,8 +222,35 @@ struct NodeConfigurationTests {
             if node.role == .edge {
                 #expect(try EdgeSettings(settings).hostName == "mx.demo.test")
                 let dsn = try DatabaseSettings(settings, for: "edge").controlDSN
-                #expect(dsn.hasSuffix("password=it's\\a\"secret"))
+                #expect(dsn.hasSuffix("password=\(Self.password)"))
             }
+        }
+    }
+
+    @Test(
+        "with several regions a node knows all members and Patronis, its own region's first; whoever only reads reads a follower"
+    )
+    func replicated() throws {
+        let plan = try ClusterPlanTests.plan(ClusterRequest(regions: 3))
+        let folder = try TemporaryFolder()
+        let region = plan.regions[1]
+        for node in region.nodes {
+            let path = folder.path + "/\(node.name).yaml"
+            try ClusterFiles.write(
+                NodeConfiguration.yaml(Self.configuration(plan, region).entries(node)), to: path)
+            let databases = try DatabaseSettings(try Settings(file: path), for: node.role.rawValue)
+            #expect(databases.shards.map(\.name) == ["a", "b", "c"])
+            for shard in databases.shards {
+                #expect(shard.dsn.hasPrefix("host=127.0.0.20,127.0.0.10,127.0.0.30 "))
+                #expect(shard.dsn.contains("sslmode=verify-full"))
+                let target = node.role == .api ? "prefer-standby" : "read-write"
+                #expect(shard.dsn.hasSuffix("target_session_attrs=\(target)"))
+                if node.role == .api { continue }
+                let rest = region.member(shard.name)?.rest ?? 0
+                #expect(databases.patroni[shard.name]?.first == "https://127.0.0.20:\(rest)")
+                #expect(databases.patroni[shard.name]?.count == 3)
+            }
+            #expect(databases.controlDSN.hasSuffix("target_session_attrs=any"))
         }
     }
 }

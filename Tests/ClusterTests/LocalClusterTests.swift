@@ -10,7 +10,7 @@ import Testing
 /// Programs lie beside the tests; PostgreSQL's are found as `zegel local up` finds them.
 private let programs = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path
 
-private func canRun() async -> Bool { (try? await PostgresInstance.findPrograms()) != nil }
+private func canRun() async -> Bool { (try? await PostgresPrograms()) != nil }
 
 @Suite("A local cluster", .serialized, .enabled("PostgreSQL is not installed") { await canRun() })
 struct LocalClusterTests {
@@ -21,6 +21,11 @@ struct LocalClusterTests {
         folder = try TemporaryFolder()
         cluster = try LocalCluster(directory: folder.path + "/c", programs: programs)
     }
+
+    /// Held by the only region's supervisor.
+    private var lock: String { cluster.layout.directory + "/supervisor.lock" }
+    /// PostgreSQL's data of the only shard.
+    private var data: String { cluster.layout.directory + "/postgres" }
 
     private func up(_ request: ClusterRequest = ClusterRequest()) async throws -> UpOutcome {
         let lines = Lines()
@@ -43,7 +48,7 @@ struct LocalClusterTests {
         .timeLimit(.minutes(4)))
     func wholeLife() async throws {
         // Whatever fails below, nothing is left running.
-        defer { if let pid = SupervisorLock.holder(cluster.layout.lock) { kill(pid, SIGKILL) } }
+        defer { if let pid = SupervisorLock.holder(lock) { kill(pid, SIGKILL) } }
         #expect(try await up(ClusterRequest(workers: 2)) == .started)
         let first = try Endpoints.load(cluster.layout.endpoints)
         let pids = try region().pids
@@ -95,7 +100,7 @@ struct LocalClusterTests {
         "several that ask for it at once: one starts it, the others wait until it is ready",
         .timeLimit(.minutes(2)))
     func together() async throws {
-        defer { if let pid = SupervisorLock.holder(cluster.layout.lock) { kill(pid, SIGKILL) } }
+        defer { if let pid = SupervisorLock.holder(lock) { kill(pid, SIGKILL) } }
         let outcomes = try await withThrowingTaskGroup(of: UpOutcome.self) { group in
             for _ in 0..<3 {
                 group.addTask {
@@ -134,7 +139,7 @@ struct LocalClusterTests {
                 logger: Logger(label: "test"),
                 say: { _ in }, whenReady: { _ in })
         } throws: { ($0 as? ClusterError)?.code == .configuration && "\($0)".contains("dns.forwarders") }
-        #expect(!FileManager.default.fileExists(atPath: cluster.layout.data))
+        #expect(!FileManager.default.fileExists(atPath: data))
     }
 
     @Test(
@@ -146,8 +151,8 @@ struct LocalClusterTests {
             _ = try await cluster.up(
                 ClusterRequest(), detach: true, logger: Logger(label: "test"), say: { _ in },
                 whenReady: { _ in })
-        } throws: { "\($0)".contains("chmod o+x") && "\($0)".contains(cluster.layout.data) }
-        #expect(SupervisorLock.holder(cluster.layout.lock) == nil)
+        } throws: { "\($0)".contains("chmod o+x") && "\($0)".contains(data) }
+        #expect(SupervisorLock.holder(lock) == nil)
     }
 }
 

@@ -62,11 +62,11 @@ import Testing
                 case .wait(nil): return
                 case .wait(let until?), .gather(let until): now = until
                 case .submit(var batch, let isRepeat):
-                    let keys = newKeys
-                    newKeys = []
+                    let keys = newKeys.filter { new in !batch.batchKeys.contains { $0.id == new.id } }
                     batch.batchKeys += keys
                     let outcome = submit(batch, isRepeat, &now)
-                    if group.submitted(outcome, newKeys: keys, now: now) { newKeys = keys }
+                    group.submitted(outcome, newKeys: keys, now: now)
+                    if case .durable = outcome { newKeys = [] }
                 case .lookUp(let tags): group.lookedUp(lookUp(tags), now: now)
                 case .replay(let tag): group.replayed(replay(tag), now: now)
                 case .withdraw(let ids): group.withdrawn(standing: withdraw(ids), now: now)
@@ -128,7 +128,7 @@ import Testing
                 Issue.record("the first commit waits")
                 continue
             }
-            _ = driver.group.submitted(.durable, newKeys: [], now: driver.now)
+            driver.group.submitted(.durable, newKeys: [], now: driver.now)
             for ticket in 0..<waiting { _ = driver.put(Self.message(), 10 + ticket) }
             let step = driver.group.next(now: driver.now, flushes: flushes)
             guard rests else {
@@ -407,7 +407,7 @@ import Testing
         #expect(batch.acknowledgedTags == [[0], [1], [2], [3]])
         // While that is under way others come; then it fails.
         for tag in 6..<9 { group.acknowledge([UInt8(tag)], now: Self.start) }
-        _ = group.submitted(.unavailable(Self.away), newKeys: [], now: Self.start)
+        group.submitted(.unavailable(Self.away), newKeys: [], now: Self.start)
         #expect(group.takeForgottenTags() == 3)
         guard case .submit(let again, _) = group.next(now: Self.start + .seconds(1)) else {
             Issue.record("no flush")

@@ -36,10 +36,13 @@ import Testing
             smtp: SMTPServerOptions(hostName: "edge.test", requiresTLS: false), tls: nil, networks: [],
             control: view,
             keys: keys, replayKeys: replayKeys, authenticator: Authenticator(threads: .singleton),
-            committer: Committer(
-                ledger: ledger, keys: keys, limits: .init(),
-                ready: ReadyNotifier(ledger: ledger, logger: logger),
-                metrics: metrics, logger: logger), metrics: metrics, logger: logger)
+            committers: ShardCommitters(
+                [
+                    Committer(
+                        ledger: ledger, keys: keys, limits: .init(),
+                        ready: ReadyNotifier(ledger: ledger, logger: logger),
+                        metrics: metrics, logger: logger)
+                ], metrics: metrics, logger: logger), metrics: metrics, logger: logger)
     }
 
     /// One client of a known network.

@@ -69,8 +69,10 @@ public enum APINode {
     private static func pool(_ dsn: String, _ api: APISettings) -> PostgresPool {
         let milliseconds = Int(api.statementTimeout / .milliseconds(1))
         return PostgresPool(
-            configuration: PostgresConfiguration(dsn, applicationName: "zegel-api"), limit: 8,
-            waitLimit: .seconds(5)
+            configuration: PostgresConfiguration(
+                dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)), limit: 8,
+            // After a minute the member of this region is looked for again, should another have answered meanwhile.
+            waitLimit: .seconds(5), lifetime: .seconds(60)
         ) { session in
             // A long snapshot on a member bloats its leader (hot_standby_feedback); the role's own limit is the net below.
             try session.execute(

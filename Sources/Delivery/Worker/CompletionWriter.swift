@@ -29,7 +29,7 @@ final class CompletionWriter: Sendable {
     private let logger: Logger
     private let state = Mutex(State())
     private let judgements = StoredJudgements()
-    private let wake = WakeSignal()
+    private let wake = Wakeup()
     private let recorded = Counter(label: "zegel_worker_completions", dimensions: [("result", "recorded")])
     private let late = Counter(label: "zegel_worker_completions", dimensions: [("result", "late_delivery")])
     private let dropped = Counter(label: "zegel_worker_completions", dimensions: [("result", "stale")])
@@ -57,7 +57,7 @@ final class CompletionWriter: Sendable {
     /// Hands over one result.
     func add(_ completion: Completion, worker: UUID) {
         state.withLock { $0.batch.append(completion, worker: worker) }
-        wake.ring()
+        wake.set()
     }
 
     /// Results that are not committed yet.
@@ -65,13 +65,13 @@ final class CompletionWriter: Sendable {
 
     /// Wakes it if something is to be tried again. Call it about once a second.
     func tick() {
-        if state.withLock({ !$0.refused.isEmpty }) { wake.ring() }
+        if state.withLock({ !$0.refused.isEmpty }) { wake.set() }
     }
 
     /// Says that no more results come: `run()` returns when all are committed.
     func drain() {
         state.withLock { $0.isDraining = true }
-        wake.ring()
+        wake.set()
     }
 
     /// Commits until drained or cancelled.

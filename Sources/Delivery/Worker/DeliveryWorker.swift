@@ -85,9 +85,15 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         let resolver = try UnboundResolver(DNSConfiguration(settings.dns))
         let group = MultiThreadedEventLoopGroup.singleton
         let keyring = try await KeyringClient(path: settings.keyringSocket, group: group)
-        let controlPool = pool(settings.database.controlDSN, limit: 2, name: "control")
-        let policyPool = pool(settings.database.controlDSN, limit: 2, name: "control")
-        let scanPool = pool(settings.database.controlDSN, limit: 2, name: "control")
+        let controlPool = PostgresPool(
+            configuration: PostgresConfiguration(
+                settings.database.controlDSN, applicationName: applicationName),
+            limit: 2, waitLimit: .seconds(10), lifetime: Self.memberPatience)
+        let routes = try LeaderRoutes(
+            settings.database, applicationName: applicationName, group: group, logger: logger)
+        // What all workers share is on the control shard, and only its leader writes.
+        let policyPool = routes.all[0].pool(limit: 2, waitLimit: .seconds(10))
+        let scanPool = routes.all[0].pool(limit: 2, waitLimit: .seconds(10))
         let scans = HostScans(settings.scan, settings.delivery, group: group, pool: scanPool)
         let fetcher = try MTASTSFetcher(settings.policy, resolver: resolver, group: group)
         let policies = MTASTSPolicies(fetcher, resolver: resolver, cache: PolicyCache(pool: policyPool))
@@ -104,21 +110,22 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                 if let why { readiness.fail("database", why) } else { readiness.hold("database") }
             },
             keysAre: { why in if let why { readiness.fail("keys", why) } else { readiness.hold("keys") } })
-        let shards = settings.database.shards.map { shard in
+        let shards = routes.all.map { route in
             (
-                pool: pool(shard.dsn, limit: 4, name: shard.name),
-                reading: pool(shard.dsn, limit: 4, name: shard.name),
-                name: shard.name, dsn: shard.dsn
+                name: route.shard, route: route, pool: route.pool(limit: 4, waitLimit: .seconds(10)),
+                reading: route.pool(limit: 4, waitLimit: .seconds(10))
             )
         }
+        let leaders = Task { await routes.watch?.run() }
+        defer { leaders.cancel() }
         try await waitForDatabases(shards.map(\.pool), control)
         let workers = shards.map { shard in
             ShardWorker(
                 ShardAssembly(
-                    ledger: WorkLedger(shard: shard.name, pool: shard.pool),
+                    ledger: WorkLedger(
+                        shard: shard.name, pool: shard.pool, demandsQuorum: routes.areReplicated),
                     reading: WorkLedger(shard: shard.name, pool: shard.reading),
-                    listening: PostgresConfiguration(
-                        shard.dsn, applicationName: "zegel-worker \(settings.node.name) listen"),
+                    listening: shard.route,
                     name: settings.node.name, region: settings.node.region, worker: settings.worker,
                     delivery: settings.delivery, nta: settings.nta, rulesets: settings.rulesets, group: group,
                     tls: tls,
@@ -156,18 +163,17 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         await controlPool.close()
     }
 
-    private func pool(_ dsn: String, limit: Int, name: String) -> PostgresPool {
-        PostgresPool(
-            configuration: PostgresConfiguration(dsn, applicationName: "zegel-worker \(settings.node.name)"),
-            limit: limit, waitLimit: .seconds(10))
-    }
+    /// How long a connection to a member is used before the nearest one is looked for again.
+    private static let memberPatience = Duration.seconds(60)
+
+    private var applicationName: String { "zegel-worker \(settings.node.name)" }
 
     /// Ready only when the databases are: waits for them with back-off. A schema that this executable does not know ends it.
     private func waitForDatabases(_ pools: [PostgresPool], _ control: ControlWatch) async throws {
         var wait = Duration.milliseconds(200)
         while !Task.isCancelled, !Task.isShuttingDownGracefully {
             do {
-                for pool in pools { try await pool.withConnection { try await Migrator().verify($0) } }
+                try await verifyAny(of: pools)
                 _ = try await control.refresh()
                 return
             } catch let error as SchemaError {
@@ -179,5 +185,20 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             try? await Task.sleep(for: wait)
             wait = min(wait * 2, .seconds(5))
         }
+    }
+
+    /// Returns when one shard's leader answers with a schema that this program knows. The others are waited for by their own workers.
+    private func verifyAny(of pools: [PostgresPool]) async throws {
+        var failure: (any Error)?
+        for pool in pools {
+            do {
+                return try await pool.withConnection { try await Migrator().verify($0) }
+            } catch let error as SchemaError {
+                throw error
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
     }
 }

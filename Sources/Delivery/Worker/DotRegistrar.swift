@@ -64,7 +64,7 @@ final class DotRegistrar: Sendable {
     private let lease: LeaseKeeper
     private let logger: Logger
     private let state = Mutex(State())
-    private let wake = WakeSignal()
+    private let wake = Wakeup()
     private let denied = Counter(label: "zegel_worker_final_dots_denied")
 
     init(ledger: WorkLedger, lease: LeaseKeeper, logger: Logger) {
@@ -81,7 +81,7 @@ final class DotRegistrar: Sendable {
             state.pending.append(Request(reference: reference, worker: worker, ticket: ticket))
             return false
         }
-        if isClosed { ticket.answer(false) } else { wake.ring() }
+        if isClosed { ticket.answer(false) } else { wake.set() }
         return ticket
     }
 

@@ -16,8 +16,8 @@ struct ShardAssembly: Sendable {
     var ledger: WorkLedger
     /// For reading content and keys.
     var reading: WorkLedger
-    /// The connection on which news of work comes.
-    var listening: PostgresConfiguration
+    /// Where news of work comes from.
+    var listening: LeaderRoute
     var name: String
     var region: String
     var worker: WorkerSettings
@@ -50,7 +50,7 @@ extension ShardWorker {
         let held = HeldClaims()
         let lease = LeaseKeeper(
             ledger: ledger, name: parts.name, region: parts.region, lease: parts.worker.lease, logger: logger,
-            onBegin: { load.bell.ring() },
+            onBegin: { load.bell.set() },
             onLapse: { lapsed in
                 let abandoned = board.abandon(lapsed)
                 metrics.abandoned.increment(by: abandoned.count)
@@ -60,7 +60,7 @@ extension ShardWorker {
         let dots = DotRegistrar(ledger: ledger, lease: lease, logger: logger)
         let writer = CompletionWriter(
             ledger: ledger, sealer: parts.sealer, dots: dots, held: held, logger: logger
-        ) { load.bell.ring() }
+        ) { load.bell.set() }
         var timeouts = parts.timeouts
         timeouts.finalDot = parts.delivery.finalDotTimeout
         runner = LaneRunner(

@@ -28,7 +28,7 @@ struct ShardWorker: Sendable {
     let opener: MessageOpener
     let concurrency: Int
     let finalDotTimeout: Duration
-    let notifications: PostgresConfiguration
+    let notifications: LeaderRoute
     let isKnown: ShardConditions
 
     private var ledger: WorkLedger { runner.ledger }
@@ -111,7 +111,7 @@ struct ShardWorker: Sendable {
                     openings.addTask {
                         await open(claimed, worker, gate)
                         gate.leave()
-                        load.bell.ring()
+                        load.bell.set()
                     }
                 }
                 if hasMore { continue }
@@ -207,7 +207,7 @@ struct ShardWorker: Sendable {
             runner.metrics.active.record(counts.active)
             runner.metrics.uncommitted.record(runner.writer.pending)
             runner.writer.tick()
-            load.bell.ring()
+            load.bell.set()
         }
     }
 
@@ -221,7 +221,7 @@ struct ShardWorker: Sendable {
                     logger.notice(
                         "reclaimed from workers that are gone",
                         metadata: ["freed": "\(freed)", "in_doubt": "\(inDoubt)"])
-                    load.bell.ring()
+                    load.bell.set()
                 }
             } catch {
                 if Task.isCancelled { return }
@@ -235,8 +235,9 @@ struct ShardWorker: Sendable {
     private func listen() async {
         while !Task.isCancelled {
             do {
-                let connection = try await PostgresConnection.connect(notifications)
-                for await _ in try await WorkLedger.readiness(connection) { load.bell.ring() }
+                let connection = try await PostgresConnection.connect(
+                    notifications.destination().configuration)
+                for await _ in try await WorkLedger.readiness(connection) { load.bell.set() }
                 await connection.close()
             } catch {
                 if Task.isCancelled { return }

@@ -13,7 +13,7 @@ final class WorkLoad: Sendable {
 
     private let state: Mutex<State>
     /// Rung when a claim may bring something.
-    let bell = WakeSignal()
+    let bell = Wakeup()
 
     init(_ limits: ClaimPlanner.Limits) { state = Mutex(State(planner: ClaimPlanner(limits))) }
 
@@ -37,7 +37,7 @@ final class WorkLoad: Sendable {
             let isWorthALook = state.planner.begun(lane)
             return isWorthALook && state.isStarved
         }
-        if rings { bell.ring() }
+        if rings { bell.set() }
     }
 
     /// A delivery of the lane came to an end.
@@ -49,7 +49,7 @@ final class WorkLoad: Sendable {
         state.withLock { state in
             for lane in lanes { state.planner.dropped(lane) }
         }
-        bell.ring()
+        bell.set()
     }
 
     /// Claimed and not begun; under way.
@@ -58,7 +58,7 @@ final class WorkLoad: Sendable {
     /// No more claims.
     func stop() {
         state.withLock { $0.isStopping = true }
-        bell.ring()
+        bell.set()
     }
 
     /// Whether no more is to be claimed.

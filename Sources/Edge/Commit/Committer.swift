@@ -11,7 +11,8 @@ import Synchronization
 /// Who waits for an item: a closure that runs on its event loop.
 struct IntakeTicket: Sendable {
     let loop: any EventLoop
-    let answer: @Sendable (IntakeAnswer) -> Void
+    /// Called with the answer and whoever gives it: a message may have gone to another shard.
+    let answer: @Sendable (IntakeAnswer, Committer) -> Void
 }
 
 /// The writer of one shard. Event loops hand in work and hear the answer on themselves; per message there is no task and no
@@ -21,7 +22,18 @@ final class Committer: Service, CustomStringConvertible {
         var group: GroupCommit<IntakeTicket>
         var isWaiting = false
         var isEnding = false
+        /// Batch keys that are durably in the shard.
+        var knownKeys: Set<UUID> = []
+        /// Since when a commit is under way.
+        var busySince: ContinuousClock.Instant?
+        /// Whether the last commit was durable.
+        var isWell = true
     }
+
+    /// How long a commit may take before new messages go to another shard.
+    static let promptness = Duration.seconds(1)
+    /// Batch keys that are remembered; one that is not is looked for in the shard.
+    private static let knownKeyLimit = 4096
 
     let ledger: IntakeLedger
     private let keys: EdgeKeys
@@ -31,13 +43,17 @@ final class Committer: Service, CustomStringConvertible {
     private let wakeup = Wakeup()
     private let ready: ReadyNotifier
     private let onOutcome: @Sendable (Bool) -> Void
+    /// Whether the shard's leader is in this region.
+    let isHome: @Sendable () -> Bool
 
     /// - Parameters:
     ///   - ready: told after each commit that brought deliveries.
+    ///   - isHome: whether the shard's leader is in this region.
     ///   - onOutcome: told whether the database did what was asked.
     init(
         ledger: IntakeLedger, keys: EdgeKeys, limits: GroupCommit<IntakeTicket>.Limits, ready: ReadyNotifier,
-        metrics: EdgeMetrics, logger: Logger, onOutcome: @escaping @Sendable (Bool) -> Void = { _ in }
+        metrics: EdgeMetrics, logger: Logger, isHome: @escaping @Sendable () -> Bool = { true },
+        onOutcome: @escaping @Sendable (Bool) -> Void = { _ in }
     ) {
         self.ledger = ledger
         self.keys = keys
@@ -45,6 +61,7 @@ final class Committer: Service, CustomStringConvertible {
         self.metrics = metrics
         self.logger = logger
         self.onOutcome = onOutcome
+        self.isHome = isHome
         self.state = Mutex(State(group: GroupCommit(limits: limits)))
     }
 
@@ -85,6 +102,19 @@ final class Committer: Service, CustomStringConvertible {
 
     /// Whether new content should be refused for now.
     var isFull: Bool { state.withLock { $0.group.isFull || $0.isEnding } }
+
+    /// Whether what is handed in now will hardly wait: the last commit was durable, and none has been under way for long.
+    func isWell(at now: ContinuousClock.Instant) -> Bool {
+        state.withLock { state in
+            state.isWell && !state.isEnding
+                && state.busySince.map { now - $0 < Self.promptness } ?? true
+        }
+    }
+
+    /// Takes out what another shard may take instead (`GroupCommit.takeUnsent`).
+    func takeUnsent() -> [(work: IntakeWork, ticket: IntakeTicket?)] {
+        state.withLock { $0.group.takeUnsent() }
+    }
 
     // MARK: The task
 
@@ -135,15 +165,29 @@ final class Committer: Service, CustomStringConvertible {
 
     private func submit(_ batch: IntakeBatch, isRepeat: Bool) async {
         var batch = batch
-        let records = keys.takeNewBatchKeys()
-        let newKeys = records.map(BatchKeyRow.init)
-        batch.batchKeys += newKeys
         let began = ContinuousClock.now
+        let known = state.withLock { state in
+            state.busySince = began
+            return state.knownKeys
+        }
+        let newKeys = keys.batchKeys(
+            batch.usedBatchKeys.subtracting(known).subtracting(batch.batchKeys.map(\.id)))
+        batch.batchKeys += newKeys
         let outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
-        let took = ContinuousClock.now - began
-        let areFree = state.withLock { $0.group.submitted(outcome, newKeys: newKeys, now: .now) }
-        if areFree { keys.returnUncommitted(records) }
-        report(outcome, batch, isRepeat: isRepeat, took: took)
+        let ended = ContinuousClock.now
+        state.withLock { state in
+            state.busySince = nil
+            switch outcome {
+            case .durable:
+                state.isWell = true
+                if state.knownKeys.count > Self.knownKeyLimit { state.knownKeys = [] }
+                state.knownKeys.formUnion(batch.batchKeys.map(\.id))
+            case .atFault: break
+            case .notDurable, .inDoubt, .unavailable: state.isWell = false
+            }
+            state.group.submitted(outcome, newKeys: newKeys, now: ended)
+        }
+        report(outcome, batch, isRepeat: isRepeat, took: ended - began)
         if case .durable = outcome, !batch.messages.isEmpty { ready.notify() }
     }
 
@@ -208,15 +252,7 @@ final class Committer: Service, CustomStringConvertible {
             byLoop[ObjectIdentifier(ticket.loop), default: (ticket.loop, [])].calls.append((ticket, answer))
         }
         for (loop, calls) in byLoop.values {
-            loop.execute { for (ticket, answer) in calls { ticket.answer(answer) } }
+            loop.execute { for (ticket, answer) in calls { ticket.answer(answer, self) } }
         }
-    }
-}
-
-extension BatchKeyRow {
-    init(_ record: BatchKeyRecord) {
-        self.init(
-            id: record.id, tenant: record.tenant, purpose: record.purpose.rawValue, epoch: record.epoch,
-            createdAt: record.createdAt, wrapped: record.wrapped)
     }
 }

@@ -147,6 +147,30 @@ struct GroupCommit<Ticket: Sendable> {
         if abandoned.count < 1024 { abandoned.append(id) }
     }
 
+    /// Takes out what was certainly never committed and has all its frames with it: another shard may take that. What an earlier
+    /// transaction may have brought stays, and so do parts of what this shard has begun.
+    mutating func takeUnsent() -> [(work: IntakeWork, ticket: Ticket?)] {
+        var taken: [(work: IntakeWork, ticket: Ticket?)] = []
+        func mayGo(_ item: Item) -> Bool {
+            switch item.work {
+            case .message(let row, _): !row.isUploaded
+            case .rejection: true
+            case .upload: false
+            }
+        }
+        for item in queue where mayGo(item) {
+            queuedBytes -= item.size
+            taken.append((item.work, item.ticket))
+        }
+        queue.removeAll(where: mayGo)
+        for index in groups.indices where !groups[index].isRepeat {
+            for item in groups[index].items where mayGo(item) { taken.append((item.work, item.ticket)) }
+            groups[index].items.removeAll(where: mayGo)
+        }
+        groups.removeAll { $0.items.isEmpty }
+        return taken
+    }
+
     mutating func takeAnswers() -> [(ticket: Ticket, answer: IntakeAnswer)] {
         defer { answers = [] }
         return answers

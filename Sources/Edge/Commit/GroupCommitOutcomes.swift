@@ -8,10 +8,9 @@ extension GroupCommit {
     /// A submission ended.
     ///
     /// - Parameter newKeys: The batch keys that the owner added to the batch.
-    /// - Returns: Whether `newKeys` are known not to be there: they go with a later batch then.
-    mutating func submitted(_ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant)
-        -> Bool
-    {
+    mutating func submitted(
+        _ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant
+    ) {
         guard case .submission(let group, let tags) = underWay else {
             preconditionFailure("nothing was submitted")
         }
@@ -21,12 +20,10 @@ extension GroupCommit {
             failures = 0
             unsureKeys = []
             for item in group.items { answer(item, .durable) }
-            return false
         case .notDurable, .inDoubt:
             unsureKeys += newKeys
             keep(tags, now: now)
             settle(group, now: now)
-            return false
         case .atFault(let error):
             failures = 0
             keep(tags, now: now)
@@ -35,7 +32,7 @@ extension GroupCommit {
                 // They are there already: the next batch looks first.
                 unsureKeys += newKeys
                 groups.append(group)
-                return false
+                return
             }
             if looksFirst, IntakeLedger.isRepeatedID(error) {
                 // A commit in doubt became visible between the look and the COPY: looking again finds it.
@@ -44,7 +41,6 @@ extension GroupCommit {
             } else {
                 split(group, error)
             }
-            return true
         case .unavailable(let error):
             keep(tags, now: now)
             backOff(now)
@@ -53,7 +49,6 @@ extension GroupCommit {
             } else {
                 retry(group, now: now)
             }
-            return true
         }
     }
 

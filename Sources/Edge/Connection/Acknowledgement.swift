@@ -4,27 +4,28 @@
 import Foundation
 import NIOCore
 
-/// The replay tags that one connection's 250s stand for, until its client shows that it got them. A value without I/O.
-struct Acknowledgement {
+/// The replay tags that one connection's 250s stand for, until its client shows that it got them. A value without I/O. `Keeper` is
+/// whoever keeps a tag: the committer of its shard.
+struct Acknowledgement<Keeper> {
     /// Most tags kept: a client that sends whole messages ahead (BDAT) may have many answers under way. An older one ends with
     /// its window.
-    static let maximumTags = 64
+    static var maximumTags: Int { 64 }
 
-    private var tags: [[UInt8]] = []
+    private var tags: [(tag: [UInt8], keeper: Keeper)] = []
     /// Octets of before the last 250 may still come out of the kernel.
     private(set) var isBehind = false
 
     /// A 250 is about to be written.
     /// - Parameter hasUnread: octets wait in the kernel: they came before it.
-    mutating func answered(_ tag: [UInt8]?, hasUnread: Bool) {
+    mutating func answered(_ tag: [UInt8]?, keptBy keeper: Keeper, hasUnread: Bool) {
         if hasUnread { isBehind = true }
         guard let tag else { return }
         if tags.count == Self.maximumTags { tags.removeFirst() }
-        tags.append(tag)
+        tags.append((tag, keeper))
     }
 
     /// Octets were read. Answers the tags that they acknowledge.
-    mutating func received() -> [[UInt8]] {
+    mutating func received() -> [(tag: [UInt8], keeper: Keeper)] {
         guard !isBehind, !tags.isEmpty else { return [] }
         defer { tags = [] }
         return tags

@@ -26,7 +26,7 @@ struct EdgeContext: Sendable {
     var keys: EdgeKeys
     var replayKeys: ReplayKeys
     var authenticator: Authenticator
-    var committer: Committer
+    var committers: ShardCommitters
     var metrics: EdgeMetrics
     var logger: Logger
     var patience = ClientPatience()

@@ -14,7 +14,8 @@ extension SMTPConnectionHandler {
             return machine.contentDecided(EdgeReply.controlTooOld)
         }
         guard let sealer = edge.keys.sealer else { return machine.contentDecided(EdgeReply.noKeys) }
-        guard !edge.committer.isFull else {
+        committer = edge.committers.choose()
+        guard !committer.isFull else {
             edge.metrics.overloads.increment()
             return machine.contentDecided(EdgeReply.overloaded)
         }
@@ -59,7 +60,7 @@ extension SMTPConnectionHandler {
         do throws(MessageAssembly.Refusal) {
             guard let upload = try assembly.append(slice) else { return }
             // Nothing is read and nothing more taken in until these frames are committed.
-            submit(.upload(upload)) { answer in
+            submit(.upload(upload)) { answer, _ in
                 guard answer != .durable else { return }
                 self.refusal = self.reply(to: answer, id: upload.messageID)
                 self.discard()
@@ -85,7 +86,7 @@ extension SMTPConnectionHandler {
         guard let assembly else { return machine.transactionDecided(refusal ?? EdgeReply.notKept) }
         do throws(MessageAssembly.Refusal) {
             guard let last = try assembly.seal() else { return finish(assembly, hasEightBit: hasEightBit) }
-            submit(.upload(last)) { answer in
+            submit(.upload(last)) { answer, _ in
                 if answer == .durable { return self.finish(assembly, hasEightBit: hasEightBit) }
                 self.discard()
                 self.machine.transactionDecided(self.reply(to: answer, id: last.messageID))
@@ -108,7 +109,7 @@ extension SMTPConnectionHandler {
         }
         // From here on the message is the committer's: a client that leaves now takes nothing back.
         self.assembly = nil
-        submit(.message(row, previousTag: previousTag)) { answer in
+        submit(.message(row, previousTag: previousTag)) { answer, committer in
             switch answer {
             case .durable:
                 self.edge.metrics.accepted.increment()
@@ -116,36 +117,37 @@ extension SMTPConnectionHandler {
                 self.edge.logger.debug(
                     "accepted",
                     metadata: ["message_id": "\(row.id)", "tenant": "\(row.tenant)", "size": "\(row.size)"])
-                self.answered(row)
+                self.answered(row, keptBy: committer)
             case .replayed:
                 self.edge.metrics.replayed.increment()
-                self.answered(row)
+                self.answered(row, keptBy: committer)
             case .unavailable, .storageFull, .overloaded, .unsettled, .atFault:
-                if row.isUploaded { self.edge.committer.abandon(row.id) }
+                if row.isUploaded { committer.abandon(row.id) }
             }
             self.machine.transactionDecided(self.reply(to: answer, id: row.id))
         }
     }
 
     /// The 250 of a message is about to be written.
-    private func answered(_ row: MessageRow) {
-        acknowledgement.answered(row.replayTag, hasUnread: context?.channel.hasUnreadOctets ?? false)
+    private func answered(_ row: MessageRow, keptBy committer: Committer) {
+        acknowledgement.answered(
+            row.replayTag, keptBy: committer, hasUnread: context?.channel.hasUnreadOctets ?? false)
     }
 
-    private func submit(_ work: IntakeWork, then next: @escaping (IntakeAnswer) -> Void) {
+    private func submit(_ work: IntakeWork, then next: @escaping (IntakeAnswer, Committer) -> Void) {
         guard let context else { return }
         let loop = context.eventLoop
         let bound = NIOLoopBound((handler: self, next: next), eventLoop: loop)
         isOutstanding = true
-        let ticket = IntakeTicket(loop: loop) { answer in
+        let ticket = IntakeTicket(loop: loop) { answer, committer in
             let (handler, next) = bound.value
             handler.isOutstanding = false
-            next(answer)
+            next(answer, committer)
             handler.turn()
         }
-        guard edge.committer.submit(work, ticket: ticket) else {
+        guard committer.submit(work, ticket: ticket) else {
             isOutstanding = false
-            return next(.overloaded)
+            return next(.overloaded, committer)
         }
     }
 
@@ -163,13 +165,13 @@ extension SMTPConnectionHandler {
     func discard() {
         guard let assembly else { return }
         self.assembly = nil
-        if let id = assembly.uploadedID { edge.committer.abandon(id) }
+        if let id = assembly.uploadedID { committer.abandon(id) }
     }
 
     func reject(_ reason: RejectionReason) {
         guard let identity else { return }
         let now = Date()
-        _ = edge.committer.submit(
+        _ = edge.committers.choose().submit(
             .rejection(
                 RejectionRow(
                     id: UUIDv7.make(at: now), tenant: identity.tenant, at: now, reasonCode: reason.rawValue)),

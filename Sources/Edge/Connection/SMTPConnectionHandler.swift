@@ -28,10 +28,12 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     private(set) var tlsDescription: String?
     private(set) var context: ChannelHandlerContext?
     var assembly: MessageAssembly?
+    /// The shard of the message at hand.
+    var committer: Committer
     /// What the client hears at the end of content that was given up on the way.
     var refusal: SMTPReply?
     /// What was answered 250 and not acknowledged yet.
-    var acknowledgement = Acknowledgement()
+    var acknowledgement = Acknowledgement<Committer>()
     /// A question to somebody else is open: the machine rests.
     var isOutstanding = false
     private var isTurning = false
@@ -50,6 +52,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
         startsWithTLS: Bool, onClose: @escaping (SMTPConnectionHandler) -> Void
     ) {
         self.edge = edge
+        committer = edge.committers.choose()
         self.pool = pool
         self.clientAddress = clientAddress
         self.networkIdentity = networkIdentity
@@ -81,7 +84,7 @@ final class SMTPConnectionHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        for tag in acknowledgement.received() { edge.committer.acknowledge(tag) }
+        for (tag, committer) in acknowledgement.received() { committer.acknowledge(tag) }
         machine.receive(unwrapInboundIn(data))
         if isOutstanding { pause(context, true) }
     }

@@ -2,6 +2,7 @@
 
 import Crypto
 import Foundation
+import Ledger
 import Sealing
 import Synchronization
 
@@ -12,7 +13,12 @@ final class EdgeKeys: Sendable {
         var sealer: Sealer?
         var highestVersion: Int64 = 0
         var sealableUntil: Date?
+        /// Wrapped batch keys that messages at hand may need in a shard.
+        var records: [UUID: BatchKeyRow] = [:]
     }
+
+    /// How long after a batch key was made a message under it may still be on its way to a shard, beside the key's own life.
+    private static let recordLife: TimeInterval = 3600
 
     private let versionFile: String?
     private let root: Curve25519.Signing.PublicKey
@@ -58,12 +64,31 @@ final class EdgeKeys: Sendable {
         }
     }
 
-    func takeNewBatchKeys() -> [BatchKeyRecord] { sealer?.takeNewBatchKeys() ?? [] }
-
-    func returnUncommitted(_ records: [BatchKeyRecord]) {
-        if !records.isEmpty { sealer?.returnUncommitted(records) }
+    /// The wrapped batch keys with these ids, for a shard that has not seen them.
+    func batchKeys(_ ids: Set<UUID>) -> [BatchKeyRow] {
+        state.withLock { state in
+            for record in state.sealer?.takeNewBatchKeys() ?? [] {
+                state.records[record.id] = BatchKeyRow(record)
+            }
+            return ids.compactMap { state.records[$0] }
+        }
     }
 
     /// Erases batch keys whose time is over.
-    func eraseExpired(now: Date) { sealer?.eraseExpired(now: now) }
+    func eraseExpired(now: Date) {
+        let oldest = now - Double(limits.age.components.seconds) - Self.recordLife
+        let sealer = state.withLock { state in
+            state.records = state.records.filter { $0.value.createdAt > oldest }
+            return state.sealer
+        }
+        sealer?.eraseExpired(now: now)
+    }
+}
+
+extension BatchKeyRow {
+    init(_ record: BatchKeyRecord) {
+        self.init(
+            id: record.id, tenant: record.tenant, purpose: record.purpose.rawValue, epoch: record.epoch,
+            createdAt: record.createdAt, wrapped: record.wrapped)
+    }
 }

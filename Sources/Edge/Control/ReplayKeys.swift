@@ -24,9 +24,16 @@ final class ReplayKeys: Sendable {
     }
 
     private let ledger: ControlLedger
+    private let leader: ControlLedger
     private let entries = Mutex<[String: Entry]>([:])
 
-    init(ledger: ControlLedger) { self.ledger = ledger }
+    /// - Parameters:
+    ///   - ledger: the control schema as a member has it.
+    ///   - leader: the same at its leader, who makes a key that nobody has made ahead; nil: `ledger` is that.
+    init(ledger: ControlLedger, leader: ControlLedger? = nil) {
+        self.ledger = ledger
+        self.leader = leader ?? ledger
+    }
 
     private static func day(_ now: Date) -> Int { Int((now.timeIntervalSince1970 / 86_400).rounded(.down)) }
 
@@ -47,9 +54,14 @@ final class ReplayKeys: Sendable {
     func fetch(tenant: String, now: Date) async throws -> ReplayTagKeys {
         if let keys = cached(tenant: tenant, now: now) { return keys }
         let day = Self.day(now)
-        var candidate = [UInt8](repeating: 0, count: 32)
-        candidate.withUnsafeMutableBytes { zegel_random($0.baseAddress, 32) }
-        let keys = try await ledger.replayKeys(tenant: tenant, day: Self.text(day), candidate: candidate)
+        let keys: [[UInt8]]
+        if let known = try await ledger.knownReplayKeys(tenant: tenant, day: Self.text(day)) {
+            keys = known
+        } else {
+            var candidate = [UInt8](repeating: 0, count: 32)
+            candidate.withUnsafeMutableBytes { zegel_random($0.baseAddress, 32) }
+            keys = try await leader.replayKeys(tenant: tenant, day: Self.text(day), candidate: candidate)
+        }
         guard let today = keys.first else { throw MissingReplayKey() }
         entries.withLock { $0[tenant] = Entry(day: day, keys: keys) }
         return cached(tenant: tenant, now: now) ?? ReplayTagKeys(today: today, yesterday: nil)

@@ -198,7 +198,7 @@ final class WorkerLab: Sendable {
         return ShardWorker(
             ShardAssembly(
                 ledger: WorkLedger(shard: "a", pool: pool), reading: WorkLedger(shard: "a", pool: pool),
-                listening: PostgresConfiguration(dsn), name: name,
+                listening: LeaderRoute(shard: "a", configuration: PostgresConfiguration(dsn)), name: name,
                 region: "a", worker: WorkerSettings(settings), delivery: delivery,
                 nta: try NTASettings(settings),
                 rulesets: rulesets, group: MultiThreadedEventLoopGroup.singleton,

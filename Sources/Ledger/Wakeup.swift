@@ -1,9 +1,9 @@
-// A flag that one task waits for and anybody sets.
+// A flag that one task waits for and anybody sets: how those who commit in batches learn that there is something to commit.
 
 import Synchronization
 
 /// Wakes one waiting task. Setting it while nobody waits is kept for the next wait.
-final class Wakeup: Sendable {
+public final class Wakeup: Sendable {
     private struct State {
         var isSet = false
         var waiter: CheckedContinuation<Void, Never>?
@@ -11,8 +11,11 @@ final class Wakeup: Sendable {
 
     private let state = Mutex(State())
 
+    /// A flag that is not set.
+    public init() {}
+
     /// Wakes the waiter, or lets the next wait return at once.
-    func set() {
+    public func set() {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
             if let waiter = state.waiter {
                 state.waiter = nil
@@ -25,7 +28,7 @@ final class Wakeup: Sendable {
     }
 
     /// Returns when set, or when the task is cancelled. One task at a time.
-    func wait() async {
+    public func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let isSet = state.withLock { state in
@@ -44,7 +47,7 @@ final class Wakeup: Sendable {
     }
 
     /// Returns when set, or at `deadline`.
-    func wait(until deadline: ContinuousClock.Instant) async {
+    public func wait(until deadline: ContinuousClock.Instant) async {
         let alarm = Task {
             try await Task.sleep(until: deadline)
             set()

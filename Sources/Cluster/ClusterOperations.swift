@@ -1,0 +1,234 @@
+// What an operator asks of a replicated cluster: how its shards stand, a planned change of leader, a region emptied of leaders.
+
+import Foundation
+import Ledger
+
+/// How a shard stands, for people and for programs.
+public struct ShardStatus: Sendable, Codable, Equatable {
+    /// The shard.
+    public var name: String
+    /// The region that leads it in good times.
+    public var home: String
+    /// Who leads; nil: nobody.
+    public var leader: String?
+    /// Its members, by region.
+    public var members: [ShardView.Member]
+    /// What is wrong, each with what mends it.
+    public var troubles: [String]
+}
+
+/// The operator's view of the shards of a local cluster.
+public struct ClusterOperations: Sendable {
+    private let identity: ClusterIdentity
+    private let plan: ClusterPlan
+    private let directory: String
+
+    /// The cluster in `directory`.
+    /// - Throws: `state` when there is none, `usage` when it has one region.
+    public init(directory: String) throws(ClusterError) {
+        let layout = ClusterLayout(directory: directory)
+        guard let plan = try ClusterPlan.load(layout.plan) else {
+            throw ClusterError(
+                .state, "there is no local cluster in \(layout.directory): zegel local up --dir DIR")
+        }
+        guard plan.isReplicated else {
+            throw ClusterError(
+                .usage, "the cluster in \(layout.directory) has one region: there is nobody to hand over to")
+        }
+        self.plan = plan
+        self.directory = layout.directory
+        identity = try ClusterIdentity(layout, plan)
+    }
+
+    private func leaders() throws(ClusterError) -> ShardLeaders {
+        guard let region = plan.sites.first else { throw ClusterError(.state, "the plan names no region") }
+        return try ShardLeaders(identity, plan, from: region)
+    }
+
+    // MARK: Status
+
+    /// How the shards stand; all, or the one named.
+    public func status(_ only: String? = nil) async throws(ClusterError) -> [ShardStatus] {
+        if let only { _ = try plan.shard(only) }
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        return await withTaskGroup(of: ShardStatus.self) { group in
+            for shard in plan.shards where only == nil || shard.name == only {
+                group.addTask { await status(of: shard, leaders) }
+            }
+            var all: [ShardStatus] = []
+            for await status in group { all.append(status) }
+            return all.sorted { $0.name < $1.name }
+        }
+    }
+
+    private func status(of shard: ShardPlan, _ leaders: ShardLeaders) async -> ShardStatus {
+        let view = await leaders.view(of: shard.name)
+        let leader = view?.leader.flatMap { $0.isLive ? $0.region : nil }
+        return ShardStatus(
+            name: shard.name, home: shard.home, leader: leader, members: view?.members ?? [],
+            troubles: Self.troubles(
+                shard, view, sites: plan.sites.map(\.name), directory: directory))
+    }
+
+    /// What is wrong with a shard, each with what mends it.
+    static func troubles(
+        _ shard: ShardPlan, _ view: ShardView?, sites: [String], directory: String
+    ) -> [String] {
+        guard let view else {
+            return ["no Patroni of the shard answers: zegel local up --dir \(directory)"]
+        }
+        var troubles: [String] = []
+        let leader = view.leader.flatMap { $0.isLive ? $0 : nil }
+        if leader == nil {
+            troubles.append(
+                "nobody leads: with two regions and etcd alive another member takes over within 30 s; see the logs of Patroni"
+            )
+        }
+        if let leader, leader.region != shard.home {
+            troubles.append(
+                "led away from home (\(shard.home)): it goes back by itself, or now: "
+                    + "zegel shard switchover \(shard.name) --to \(shard.home) --dir \(directory)")
+        }
+        for site in sites where site != leader?.region {
+            guard let member = view.member(site), member.state != "stopped", member.state != "unknown" else {
+                troubles.append(
+                    "no member in \(site): zegel local start --region \(site) --dir \(directory)")
+                continue
+            }
+            if !member.isCandidate {
+                troubles.append(
+                    "the member in \(site) does not follow (\(member.state)): if it stays so, make it anew: "
+                        + "patronictl -c \(directory)/regions/\(site)/\(shard.name)/patroni.yaml reinit zegel-\(shard.name) \(site)"
+                )
+            } else if let lag = member.lag, lag > 16 << 20 {
+                troubles.append("the member in \(site) is \(lag >> 20) MB behind")
+            }
+        }
+        if leader != nil, !view.members.contains(where: \.isCandidate) {
+            troubles.append("no member acknowledges: commits wait, and intake of this shard goes elsewhere")
+        }
+        if view.isPaused {
+            troubles.append(
+                "Patroni is paused: nobody takes over until patronictl resume zegel-\(shard.name)")
+        }
+        return troubles
+    }
+
+    // MARK: Planned changes
+
+    /// Hands a shard over to another region, and returns when that one leads.
+    /// - Parameter target: the region; nil: its home, or when that leads already, the member that is least behind.
+    /// - Returns: who led and who leads.
+    public func switchover(
+        _ shard: String, to target: String?, say: @Sendable (String) -> Void
+    ) async throws(ClusterError) -> (from: String, to: String) {
+        let shardPlan = try plan.shard(shard)
+        if let target { _ = try plan.region(target) }
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        return try await hand(over: shardPlan, to: target, leaders, say: say)
+    }
+
+    private func hand(
+        over shard: ShardPlan, to target: String?, _ leaders: ShardLeaders,
+        besides excluded: Set<String> = [],
+        say: @Sendable (String) -> Void
+    ) async throws(ClusterError) -> (from: String, to: String) {
+        guard let view = await leaders.view(of: shard.name) else {
+            throw ClusterError(.state, "no Patroni of shard \(shard.name) answers")
+        }
+        guard let leader = view.leader, leader.isLive else {
+            throw ClusterError(
+                .state,
+                "shard \(shard.name) has no leader to hand over: Patroni is choosing one, or there is no quorum "
+                    + "(zegel shard status --dir \(directory))")
+        }
+        let candidates = view.members.filter {
+            $0.isCandidate && $0.region != leader.region && !excluded.contains($0.region)
+        }
+        let chosen = target ?? (leader.region == shard.home ? nil : shard.home)
+        let wanted =
+            try chosen.map { (name) throws(ClusterError) -> ShardView.Member in
+                if name == leader.region {
+                    throw ClusterError(.usage, "shard \(shard.name) is led by \(name) already")
+                }
+                guard let member = view.member(name) else {
+                    throw ClusterError(.state, "shard \(shard.name) has no living member in \(name)")
+                }
+                guard member.isCandidate else {
+                    throw ClusterError(
+                        .state,
+                        "the member of shard \(shard.name) in \(name) does not follow its leader (\(member.state)): it would "
+                            + "lose what was acknowledged; wait until zegel shard status shows it as a quorum standby"
+                    )
+                }
+                if let lag = member.lag, lag > 1 << 20 {
+                    throw ClusterError(
+                        .state,
+                        "the member of shard \(shard.name) in \(name) is \(lag) bytes behind: wait until it has caught up"
+                    )
+                }
+                return member
+            } ?? candidates.min { ($0.lag ?? .max) < ($1.lag ?? .max) }
+        guard let wanted else {
+            throw ClusterError(.state, "no other member of shard \(shard.name) could lead it")
+        }
+        say("shard \(shard.name): \(leader.region) hands over to \(wanted.region)")
+        do {
+            try await leaders.patroni.switchover(
+                at: leader.url.replacing("/patroni", with: ""), from: leader.region, to: wanted.region)
+        } catch {
+            throw ClusterError(.state, "Patroni refused: \(error)")
+        }
+        let deadline = ContinuousClock.now + .seconds(30)
+        while await leaders.leader(of: shard.name) != wanted.region {
+            guard ContinuousClock.now < deadline else {
+                throw ClusterError(.timeout, "\(wanted.region) does not lead after 30 s")
+            }
+            do { try await Task.sleep(for: .milliseconds(100)) } catch {
+                throw ClusterError(.process, "interrupted")
+            }
+        }
+        return (leader.region, wanted.region)
+    }
+
+    /// Moves every leader out of a region, and keeps them out until ``undrain(_:)``.
+    /// - Returns: the shards that moved, with who leads them now.
+    public func drain(_ name: String, say: @Sendable (String) -> Void) async throws(ClusterError) -> [String:
+        String]
+    {
+        let region = try plan.region(name)
+        let mark = RegionLayout(identity.layout, plan, region).drained
+        let others = plan.sites.filter { site in
+            site.name != name
+                && !FileManager.default.fileExists(
+                    atPath: RegionLayout(identity.layout, plan, site).drained)
+        }
+        guard !others.isEmpty else {
+            throw ClusterError(
+                .state,
+                "\(name) is the last region that may lead: bring another back first (zegel region undrain)")
+        }
+        let excluded = Set(plan.sites.map(\.name)).subtracting(others.map(\.name))
+        // First the mark: nothing comes home meanwhile.
+        try ClusterFiles.write("", to: mark)
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        var moved: [String: String] = [:]
+        for shard in plan.shards where await leaders.leader(of: shard.name) == name {
+            let home = shard.home != name && !excluded.contains(shard.home) ? shard.home : nil
+            moved[shard.name] = try await hand(
+                over: ShardPlan(name: shard.name, home: home ?? name), to: home, leaders, besides: excluded,
+                say: say
+            ).to
+        }
+        return moved
+    }
+
+    /// Lets the leaders of a region come home again.
+    /// - Returns: false when it was not drained.
+    public func undrain(_ name: String) throws(ClusterError) -> Bool {
+        unlink(RegionLayout(identity.layout, plan, try plan.region(name)).drained) == 0
+    }
+}

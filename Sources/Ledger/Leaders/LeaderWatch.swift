@@ -1,0 +1,65 @@
+// Asks Patroni who leads each shard: every other second, and at once when a connection broke.
+
+import Foundation
+import Logging
+import ServiceLifecycle
+
+/// Keeps the routes to a cluster's leaders true.
+public struct LeaderWatch: Service, CustomStringConvertible {
+    /// Between looks when nothing happens.
+    static let interval = Duration.seconds(2)
+    /// Between looks while a shard has no leader, or connections to it fail.
+    static let searchInterval = Duration.milliseconds(300)
+
+    private let patroni: PatroniClient
+    private let shards: [(route: LeaderRoute, urls: [String])]
+    private let logger: Logger
+
+    /// A watch over these shards.
+    /// - Parameter shards: each route with the Patronis of its members, those of the own region first.
+    public init(_ patroni: PatroniClient, _ shards: [(route: LeaderRoute, urls: [String])], logger: Logger) {
+        self.patroni = patroni
+        self.shards = shards
+        self.logger = logger
+    }
+
+    /// Its name in the log.
+    public var description: String { "leader watch" }
+
+    /// Watches until graceful shutdown or cancellation.
+    public func run() async {
+        await cancelWhenGracefulShutdown {
+            await withDiscardingTaskGroup { group in
+                for shard in shards { group.addTask { await watch(shard.route, shard.urls) } }
+            }
+        }
+        patroni.shutDown()
+    }
+
+    private func watch(_ route: LeaderRoute, _ urls: [String]) async {
+        var known: String?
+        var isSearching = true
+        while !Task.isCancelled {
+            let view = try? await patroni.view(of: route.shard, from: urls)
+            let leader = view?.leader?.isLive == true ? view?.leader?.region : nil
+            if let view {
+                if leader == nil { route.forget() } else { route.learned(view) }
+            }
+            if leader != known {
+                logger.notice(
+                    "leader of a shard",
+                    metadata: [
+                        "shard": "\(route.shard)", "region": "\(leader ?? "none")",
+                        "before": "\(known ?? "none")",
+                    ])
+                known = leader
+            }
+            let began = ContinuousClock.now
+            await route.look.wait(until: began + (isSearching ? Self.searchInterval : Self.interval))
+            // Woken before its time: a connection broke. Many break together, and one look is enough for all.
+            let isWoken = ContinuousClock.now - began < Self.searchInterval
+            isSearching = leader == nil || isWoken
+            if isWoken { try? await Task.sleep(for: .milliseconds(100)) }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+// Patroni's REST interface, as a client: asks who leads, and asks for a planned change.
+
+import DNS
+import Foundation
+import HTTPClient
+import NIOCore
+import TLS
+
+/// Why Patroni did not answer, or did not do it.
+public struct PatroniError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// Nobody answered, or the one that did refused.
+    public enum Code: Sendable { case unreachable, refused, unreadable }
+    /// Which of them.
+    public var code: Code
+    /// In words.
+    public var description: String
+
+    init(_ code: Code, _ description: String) {
+        self.code = code
+        self.description = description
+    }
+}
+
+/// Speaks to the Patronis of one cluster.
+public struct PatroniClient: Sendable {
+    private let http: HTTPClient
+
+    /// A client.
+    /// - Parameters:
+    ///   - authorityPEM: who signed the members' certificates.
+    ///   - identity: who asks; needed for whatever changes something.
+    /// - Throws: `TLSError` for certificates that cannot be used.
+    public init(authorityPEM: [UInt8], identity: HTTPClientIdentity? = nil, group: any EventLoopGroup) throws
+    {
+        var configuration = HTTPClientConfiguration()
+        // Members live in the operator's own networks; their certificates are what is checked.
+        configuration.addressPolicy = AddressPolicy(allowed: ["0.0.0.0/0", "::/0"].compactMap(CIDR.init))
+        configuration.maximumConnectionsPerHost = 8
+        configuration.connectTimeout = .seconds(1)
+        http = try HTTPClient(
+            trust: .pem(authorityPEM), identity: identity, resolver: NoNames(), group: group,
+            configuration: configuration)
+    }
+
+    /// Ends idle connections.
+    public func shutDown() { http.shutDown() }
+
+    /// How a shard stands, as the first of its Patronis tells that answers: all are asked at once.
+    /// - Parameter urls: the Patronis of the shard's members.
+    /// - Throws: `unreachable` when none answered in time.
+    public func view(
+        of shard: String, from urls: [String], limit: Duration = .seconds(2)
+    ) async throws(PatroniError) -> ShardView {
+        let found = await withTaskGroup(of: ShardView?.self) { group in
+            for url in urls {
+                group.addTask {
+                    guard let answer = try? await send(.get, url + "/cluster", limit: limit),
+                        answer.status == 200
+                    else { return nil }
+                    return try? ShardView(shard: shard, json: answer.body)
+                }
+            }
+            // One that is cut off tells of the past; one that names a leader is preferred, that of the newest timeline.
+            var best: ShardView?
+            for await view in group {
+                guard let view else { continue }
+                if (view.leader?.timeline ?? -1) > (best?.leader?.timeline ?? -2) { best = view }
+                if view.leader != nil { break }
+            }
+            group.cancelAll()
+            return best
+        }
+        guard let found else {
+            throw PatroniError(
+                .unreachable,
+                "no Patroni of shard \(shard) answers at \(urls.joined(separator: ", "))")
+        }
+        return found
+    }
+
+    /// Asks for a planned change of leader and waits for Patroni's answer.
+    /// - Parameters:
+    ///   - url: the Patroni of any member.
+    ///   - leader: who leads now; the change is refused when that is not so.
+    ///   - candidate: who shall lead.
+    /// - Throws: `refused` with Patroni's reason.
+    public func switchover(at url: String, from leader: String, to candidate: String)
+        async throws(PatroniError)
+    {
+        let body = try Self.json(["leader": leader, "candidate": candidate])
+        let answer = try await send(.post, url + "/switchover", body: body, limit: .seconds(60))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// Makes a member lead although there is no leader to hand over: what the leader had alone is lost.
+    /// - Throws: `refused` with Patroni's reason.
+    public func failover(at url: String, to candidate: String) async throws(PatroniError) {
+        let answer = try await send(
+            .post, url + "/failover", body: try Self.json(["candidate": candidate]), limit: .seconds(60))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// Whether the Patroni at `url` says that it is alive: its loop turned lately.
+    public func isAlive(at url: String, limit: Duration) async -> Bool {
+        guard let answer = try? await send(.get, url + "/liveness", limit: limit) else { return false }
+        return answer.status == 200
+    }
+
+    private func send(
+        _ method: HTTPRequest.Method, _ url: String, body: [UInt8] = [], limit: Duration
+    ) async throws(PatroniError) -> HTTPResponse {
+        do {
+            var request = HTTPRequest(method, try HTTPSURL(url), body: body)
+            if !body.isEmpty { request.fields.append("content-type", "application/json") }
+            return try await http.send(request, HTTPLimits(maximumBodyBytes: 1 << 20, deadline: limit))
+        } catch {
+            throw PatroniError(.unreachable, "\(url): \(error)")
+        }
+    }
+
+    private static func json(_ fields: [String: String]) throws(PatroniError) -> [UInt8] {
+        guard let data = try? JSONEncoder().encode(fields) else {
+            throw PatroniError(.unreadable, "a request cannot be written")
+        }
+        return Array(data)
+    }
+
+    private static func refusal(_ answer: HTTPResponse) -> PatroniError {
+        let words = String(decoding: answer.body.prefix(500), as: UTF8.self)
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+        return PatroniError(.refused, words.isEmpty ? "Patroni answered \(answer.status)" : words)
+    }
+}
+
+/// Members are named by address.
+private struct NoNames: DNSResolving {
+    func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
+        throw DNSFailure(.resolverFailed, "names of members are not looked up")
+    }
+}

@@ -1,0 +1,101 @@
+// zegel shard: who leads a shard, who follows, and a planned change.
+
+import ArgumentParser
+import Cluster
+import Foundation
+
+struct ShardCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "shard",
+        abstract: "Show who leads the ledger's shards, or hand one over.",
+        discussion: """
+            A shard has a member in every region; Patroni and etcd decide which of them leads. These commands show what \
+            they decided and ask for planned changes; they never decide themselves.
+            """,
+        subcommands: [Status.self, Switchover.self])
+
+    struct Status: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show each shard's leader, its followers and what is wrong.",
+            discussion: """
+                A follower that counts is a quorum_standby that is streaming. Each trouble comes with the command that \
+                mends it. The exit status is 0 when there is none, 1 when there is.
+
+                EXAMPLE
+                  zegel shard status --dir /var/tmp/zegel3
+                """)
+
+        @Argument(help: "Only this shard.")
+        var shard: String?
+        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
+        var dir: String
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let shards = try await ClusterOperations(directory: dir).status(shard)
+                answer(json ? try zegel.json(shards) : shards.map(Self.text).joined(separator: "\n"))
+                if shards.contains(where: { !$0.troubles.isEmpty }) { throw ExitCode.failure }
+            }
+        }
+
+        private static func text(_ shard: ShardStatus) -> String {
+            var lines = ["shard \(shard.name)  led by \(shard.leader ?? "nobody")  home \(shard.home)"]
+            for member in shard.members {
+                let lag = member.lag.map { "\($0) bytes behind" } ?? ""
+                let timeline = member.timeline.map { "timeline \($0)" } ?? ""
+                lines.append(
+                    "  \(member.region)  \(member.role.rawValue)  \(member.state)  \(timeline)  "
+                        + "\(member.host):\(member.port)  \(lag)")
+            }
+            return (lines + shard.troubles.map { "  ! \($0)" }).joined(separator: "\n")
+        }
+    }
+
+    struct Switchover: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Hand a shard over to another region.",
+            discussion: """
+                Refused when the new leader is behind or does not follow. Edges take mail in at other shards meanwhile; \
+                the shard itself pauses for about five seconds. Without --to it goes home, or when it is there, to the \
+                member that is least behind; a shard that is away from home goes back by itself after 20 s (but for a \
+                region that is drained).
+
+                EXAMPLE
+                  zegel shard switchover a --to r2 --dir /var/tmp/zegel3 --yes
+                """)
+
+        @Argument(help: "The shard.")
+        var shard: String
+        @Option(name: .long, help: ArgumentHelp("The region that shall lead.", valueName: "region"))
+        var to: String?
+        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
+        var dir: String
+        @Flag(name: .long, help: "Do not ask.")
+        var yes = false
+        @Flag(name: .long, help: "Print JSON: who led and who leads.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let operations = try ClusterOperations(directory: dir)
+                try confirmed(yes, "hand shard \(shard) over\(to.map { " to \($0)" } ?? "")")
+                let change = try await operations.switchover(shard, to: to, say: say)
+                if json { return answer(try zegel.json(["from": change.from, "to": change.to])) }
+                say("shard \(shard) is led by \(change.to)")
+            }
+        }
+    }
+}
+
+/// Asks on the terminal unless that was answered already.
+/// - Throws: `usage` when there is nobody to ask, `state` when the answer is no.
+func confirmed(_ yes: Bool, _ what: String) throws {
+    if yes { return }
+    guard isatty(0) == 1 else {
+        throw ClusterError(.usage, "to \(what), give --yes")
+    }
+    FileHandle.standardError.write(Data("\(what)? [y/N] ".utf8))
+    guard readLine()?.lowercased().hasPrefix("y") == true else { throw ClusterError(.state, "not done") }
+}

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Three regions under Patroni and etcd: one is lost in the middle of the mail, nobody is called, and it comes back.
+
+Shown: every message that got 250 is delivered, those accepted a moment before the loss among them; intake of the other regions
+goes on; a message that its client did not repeat is delivered once, or marked; the region returns, its leaders come home and every
+member of each shard holds the same rows; a planned switchover costs no client an error.
+"""
+import argparse, collections, os, random, subprocess, sys, threading, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--rounds", type=int, default=1, help="regions lost, one after the other")
+parser.add_argument("--messages", type=int, default=300, help="sent around each loss")
+parser.add_argument("--seed", type=int)
+arguments = parser.parse_args()
+CONNECTIONS = 12
+ROWS = """SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
+    SELECT 'm', id::text, open_deliveries::text FROM ledger.message
+    UNION ALL SELECT 'r', message_id::text || rcpt_no, state FROM ledger.recipient
+    UNION ALL SELECT 'e', id::text, kind FROM ledger.event UNION ALL SELECT 'd', message_id::text || no, state FROM ledger.delivery) t"""
+
+
+class Roaming(Client):
+    """A client with the edges of all regions: when one does not answer, it goes to the next."""
+
+    def __init__(self, cluster, start, give_up=120):
+        super().__init__(cluster, give_up)
+        self.regions, self.at = [r["smtp"][0] for r in cluster.e["regions"]], start
+        self.context, self.user = cluster.context(), (cluster.e["smtp_user"], cluster.e["smtp_password"])
+        self.cluster = self
+
+    def smtp(self):
+        host, port = self.regions[self.at % len(self.regions)].rsplit(":", 1)
+        self.at += 1
+        s = smtplib.SMTP(host, int(port), local_hostname="client.demo.test", timeout=10)
+        s.starttls(context=self.context)
+        s.ehlo("client.demo.test")
+        s.login(*self.user)
+        return s
+
+
+def zegel(z, *command, timeout=150):
+    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
+
+
+def send(z, rng, first, count, longest):
+    """Sends messages with numbers from `first`; answers {number: (id, tries)} and notes the longest wait for a 250."""
+    answers, todo, lock = {}, list(range(first, first + count)), threading.Lock()
+    contents = {n: message(n, rng) for n in todo}
+    todo.reverse()
+
+    def work(index):
+        client = Roaming(z, index)
+        while True:
+            with lock:
+                if not todo:
+                    break
+                number = todo.pop()
+            before, began = client.repeats, time.monotonic()
+            identity = client.send("a@demo.test", ["b@bar.test"], contents[number])
+            with lock:
+                answers[number] = (identity, client.repeats - before)
+                longest.append(time.monotonic() - began)
+        client.quit()
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    return answers, threads
+
+
+with folder() as path:
+    report = Report(f"regions: {arguments.rounds} lost, {arguments.messages} messages around each")
+    rng = seed_from(arguments)
+    authority = Authority(f"{path}/ca")
+    dns = Dns({}, 5391)
+    dns.add("bar.test", "127.0.0.91")
+    sink = Sink("127.0.0.91", 2691, authority.leaf("mx.bar.test"))
+
+    async def slowly(sink, content):
+        await asyncio.sleep(0.02)
+        return None
+
+    sink.on_dot = slowly
+    settings = ["dns.forwarders=127.0.0.1@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
+                "delivery.retry=2s", "worker.lease=5s", "delivery.final_dot_timeout=8s"]
+    began = time.monotonic()
+    with Cluster(path, settings, ["--regions", "3"], patience=160) as z:
+        report.on_failure = z.last_logs
+        took = time.monotonic() - began
+        report.figure("up", f"{took:.1f} s for 3 regions and 3 shards")
+        report.check("three regions are up within 60 s", took < 60, f"{took:.0f} s")
+        names = [r["name"] for r in z.e["regions"]]
+        seen = lambda: {message_id(content) for _, _, content in sink.got}
+        answers, sent = {}, 0
+        for number in range(arguments.rounds):
+            victim = rng.choice(names)
+            waits = []
+            answered, threads = send(z, rng, sent, arguments.messages, waits)
+            time.sleep(rng.uniform(0.3, 1.5))
+            lost_at = time.monotonic()
+            killed = zegel(z, "local", "kill", "--region", victim)
+            at_loss = [f"<m-{n}@demo.test>" for n, (i, _) in list(answered.items()) if i]
+            for thread in threads:
+                thread.join()
+            answers.update(answered)
+            sent += arguments.messages
+            report.check(f"round {number + 1}: {victim} lost; every client got its 250",
+                         killed.returncode == 0 and all(i for i, _ in answered.values()), killed.stderr)
+            report.figure("longest wait of a client", f"{max(waits):.1f} s")
+            left = until(lambda: set(at_loss) <= seen(), 60, 0.2)
+            report.figure("all accepted before the loss had left", f"{time.monotonic() - lost_at:.1f} s after it")
+            report.check("mail accepted before the loss leaves from elsewhere", bool(left))
+            back = zegel(z, "local", "start", "--region", victim)
+            report.check(f"{victim} comes back", back.returncode == 0, back.stderr[-500:])
+        wanted = {f"<m-{n}@demo.test>" for n in answers}
+        until(lambda: wanted <= seen(), 120, 0.5)
+        report.check(f"0 of {sent} lost", wanted <= seen(), str(sorted(wanted - seen())[:5]))
+        home = until(lambda: all(s["leader"] == s["home"] for s in json.loads(
+            zegel(z, "shard", "status", "--json").stdout or "[{\"leader\": 0, \"home\": 1}]")), 90, 1)
+        report.check("leaders come home by themselves", bool(home), zegel(z, "shard", "status").stdout)
+
+        # A planned change while mail comes in: nobody notices.
+        waits = []
+        answered, threads = send(z, rng, sent, arguments.messages, waits)
+        time.sleep(0.5)
+        change = zegel(z, "shard", "switchover", "a", "--to", "r2", "--yes")
+        for thread in threads:
+            thread.join()
+        answers.update(answered)
+        sent += arguments.messages
+        report.check("a planned switchover: no client had to repeat",
+                     change.returncode == 0 and all(i and not tries for i, tries in answered.values()),
+                     change.stderr + str([v for v in answered.values() if v[1] or not v[0]][:5]))
+        report.figure("longest wait of a client in a switchover", f"{max(waits):.1f} s")
+        wanted = {f"<m-{n}@demo.test>" for n in answers}
+        until(lambda: wanted <= seen(), 60, 0.5)
+        report.check(f"0 of {sent} lost", wanted <= seen(), str(sorted(wanted - seen())[:5]))
+
+        def databases():
+            return [r["postgres"] for r in z.e["regions"]]
+
+        def ask(dsn, text):
+            return subprocess.run(["psql", "-X", "-A", "-t", "-d", dsn, "-c", text], capture_output=True, text=True,
+                                  timeout=30).stdout.strip()
+
+        empty = until(lambda: all(ask(d, "SELECT count(*) FROM ledger.delivery") == "0" for d in databases()[0]), 60, 0.5)
+        report.check("no delivery is left open", bool(empty))
+        for shard in range(3):
+            equal = until(lambda: len({ask(r[shard], ROWS) for r in databases()}) == 1, 20, 0.5)
+            report.check(f"all members of shard {'abc'[shard]} hold the same rows", bool(equal))
+        marks = {e["message_id"] for e in z.events() if e.get("possible_duplicate") or e["kind"] == "duplicate"}
+        counts = collections.Counter(message_id(content) for _, _, content in sink.got)
+        doubles = [n for n in answers if counts[f"<m-{n}@demo.test>"] > 1]
+        once = [n for n in doubles if not answers[n][1] and answers[n][0] not in marks]
+        report.figure("doubles", f"{len(doubles)}, of messages that their clients repeated {sum(1 for n in doubles if answers[n][1])}")
+        report.check("a message that its client did not repeat is delivered once, or marked", not once, str(once[:5]))
+        drained = zegel(z, "region", "drain", "r1", "--yes")
+        leaders = [s["leader"] for s in json.loads(zegel(z, "shard", "status", "--json").stdout)]
+        report.check("a drained region leads nothing", drained.returncode == 0 and "r1" not in leaders,
+                     drained.stderr + str(leaders))
+        for region in ("r2", "r3"):
+            last = zegel(z, "region", "drain", region, "--yes")
+        report.check("the last region that may lead is not drained", last.returncode != 0 and "last region" in last.stderr,
+                     last.stderr)
+        began = time.monotonic()
+        z.down()
+        report.figure("down", f"{time.monotonic() - began:.1f} s")
+print(f"{report.count} passed, 0 failed")
