@@ -3,46 +3,57 @@
 import Foundation
 
 /// The changes of one batch.
-struct CompletionPlan {
+package struct CompletionPlan {
     /// What the database showed of a delivery, locked.
-    struct Current {
-        let fence: Int64
-        let isClaimed: Bool
+    package struct Current {
+        package let fence: Int64
+        package let isClaimed: Bool
         /// Whether its present owner has registered a final dot under this fence.
-        var hasDot = false
+        package var hasDot = false
         /// How many recipients are open.
-        var openRecipients = 0
+        package var openRecipients = 0
+
+        package init(fence: Int64, isClaimed: Bool) {
+            self.fence = fence
+            self.isClaimed = isClaimed
+        }
     }
 
-    struct Key: Hashable {
-        let message: UUID
-        let number: Int32
+    package struct Key: Hashable {
+        package let message: UUID
+        package let number: Int32
+
+        package init(message: UUID, number: Int32) {
+            self.message = message
+            self.number = number
+        }
     }
 
-    var recipientStates: [(message: UUID, number: Int32, state: String)] = []
-    var deletes: [Key] = []
-    var retries: [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] = []
-    var holds: [(key: Key, possibleDuplicate: Bool, delayReported: Bool)] = []
+    package private(set) var recipientStates: [(message: UUID, number: Int32, state: String)] = []
+    package private(set) var deletes: [Key] = []
+    package private(set) var retries:
+        [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] = []
+    package private(set) var holds: [(key: Key, possibleDuplicate: Bool, delayReported: Bool)] = []
     /// Claims of a new owner that are void, because a late 250 ended part of what it would send.
-    var revoked: [Key] = []
-    var events: [EventRow] = []
-    var notifications: [NotificationRow] = []
+    package private(set) var revoked: [Key] = []
+    package private(set) var events: [EventRow] = []
+    package private(set) var notifications: [NotificationRow] = []
     /// What the events rest on.
-    var judgements: [JudgementRow] = []
+    package private(set) var judgements: [JudgementRow] = []
     /// Deliveries that ended, by message.
-    var endedDeliveries: [UUID: Int32] = [:]
+    package private(set) var endedDeliveries: [UUID: Int32] = [:]
     /// Of those: messages that are certainly over (they began with one delivery).
-    var overForSure: Set<UUID> = []
-    var shreddedEvents: [UUID: (id: UUID, tenant: String)] = [:]
-    var results: [CompletionResult] = []
+    package private(set) var overForSure: Set<UUID> = []
+    package private(set) var shreddedEvents: [UUID: (id: UUID, tenant: String)] = [:]
+    package private(set) var results: [CompletionResult] = []
     /// Some were there already: a commit in doubt, or warned, did happen, and this one must be durable in its stead.
-    var isRepeat = false
+    package private(set) var isRepeat = false
 
     /// - Parameters:
     ///   - current: deliveries that exist.
     ///   - endedBefore: recipients named in the completions that are not open any more, with their state.
     ///   - repeated: completions that an earlier commit has recorded already: nothing changes.
-    init(
+    package init(
         _ completions: [Completion], current: [Key: Current], endedBefore: [Key: String],
         repeated: Set<DeliveryReference> = []
     ) {

@@ -43,27 +43,13 @@ final class DotTicket: Sendable {
 
 /// Registers final dots for one worker on one shard.
 final class DotRegistrar: Sendable {
-    private struct Request {
-        let reference: DeliveryReference
-        let worker: UUID
-        let ticket: DotTicket
-    }
-
-    private struct State {
-        var pending: [Request] = []
-        var worker: UUID?
-        /// Registered under `worker`, whose end is not committed yet.
-        var inFlight: [DeliveryReference: Date] = [:]
-        var isClosed = false
-    }
-
     /// From one commit of several registrations to the next: they are asked for before the content is sent.
     static let gather: Duration = .milliseconds(10)
 
     private let ledger: WorkLedger
     private let lease: LeaseKeeper
     private let logger: Logger
-    private let state = Mutex(State())
+    private let state = Mutex(FinalDotRequests<DotTicket>())
     private let wake = Wakeup()
     private let denied = Counter(label: "zegel_worker_final_dots_denied")
 
@@ -76,20 +62,14 @@ final class DotRegistrar: Sendable {
     /// Asks for one registration; the answer comes with the ticket.
     func request(_ reference: DeliveryReference, worker: UUID) -> DotTicket {
         let ticket = DotTicket()
-        let isClosed = state.withLock { state in
-            if state.isClosed { return true }
-            state.pending.append(Request(reference: reference, worker: worker, ticket: ticket))
-            return false
-        }
-        if isClosed { ticket.answer(false) } else { wake.set() }
+        let isTaken = state.withLock { $0.ask(reference, worker: worker, ticket: ticket) }
+        if isTaken { wake.set() } else { ticket.answer(false) }
         return ticket
     }
 
     /// The end of a delivery is committed: its dot is in flight no more.
     func settled(_ references: [DeliveryReference]) {
-        state.withLock { state in
-            for reference in references { state.inFlight[reference] = nil }
-        }
+        state.withLock { $0.settled(references) }
     }
 
     /// Commits registrations until cancelled; what is asked after that is denied.
@@ -98,55 +78,33 @@ final class DotRegistrar: Sendable {
         while !Task.isCancelled {
             await wake.wait()
             if let end = pace.rest(at: .now) { try? await Task.sleep(until: end) }
-            let requests = state.withLock { state in
-                defer { state.pending = [] }
-                return state.pending
-            }
-            if requests.isEmpty { continue }
-            pace.began(items: requests.count, at: .now)
-            await register(requests)
+            let worker = lease.worker
+            let owns = lease.owns(worker)
+            let round = state.withLock { $0.take(owner: worker, owns: owns) }
+            for request in round.stale { answer(request, false) }
+            if round.asked.isEmpty { continue }
+            pace.began(items: round.asked.count, at: .now)
+            await register(round, worker)
         }
-        let left = state.withLock { state in
-            state.isClosed = true
-            defer { state.pending = [] }
-            return state.pending
-        }
-        for request in left { request.ticket.answer(false) }
+        for request in state.withLock({ $0.close() }) { request.ticket.answer(false) }
     }
 
-    private func register(_ requests: [Request]) async {
-        let worker = lease.worker
-        let (asked, stale) = (
-            requests.filter { $0.worker == worker && lease.owns($0.worker) },
-            requests.filter { $0.worker != worker || !lease.owns($0.worker) }
-        )
-        for request in stale { answer(request, false) }
-        if asked.isEmpty { return }
-        let inFlight = state.withLock { state in
-            // The row of an earlier id stays as it was: its dots are in doubt until the ledger says otherwise.
-            if state.worker != worker {
-                state.worker = worker
-                state.inFlight = [:]
-            }
-            return state.inFlight.map { (reference: $0.key, at: $0.value) }
-        }
+    private func register(_ round: FinalDotRequests<DotTicket>.Round, _ worker: UUID) async {
         do {
             let (granted, at) = try await ledger.registerDots(
-                worker: worker, asked.map(\.reference), inFlight: inFlight)
-            state.withLock { state in
-                guard state.worker == worker else { return }
-                for reference in granted { state.inFlight[reference] = at }
-            }
-            for request in asked { answer(request, granted.contains(request.reference)) }
+                worker: worker, round.asked.map(\.reference), inFlight: round.inFlight)
+            state.withLock { $0.registered(granted, worker: worker, at: at) }
+            for request in round.asked { answer(request, granted.contains(request.reference)) }
         } catch {
             // It may have been committed; but no dot follows, so nothing is in doubt.
             logger.warning(
-                "final dots not registered", metadata: ["error": "\(error)", "count": "\(asked.count)"])
-            for request in asked { answer(request, false) }
+                "final dots not registered",
+                metadata: ["error": "\(error)", "count": "\(round.asked.count)"])
+            for request in round.asked { answer(request, false) }
         }
     }
 
-    private func answer(_ request: Request, _ isGranted: Bool) {
+    private func answer(_ request: FinalDotRequests<DotTicket>.Request, _ isGranted: Bool) {
         if !isGranted { denied.increment() }
         request.ticket.answer(isGranted)
     }

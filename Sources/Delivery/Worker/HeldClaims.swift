@@ -5,25 +5,27 @@ import Ledger
 import Synchronization
 
 /// The claims in hand: queued, under way, or waiting for their commit.
-final class HeldClaims: Sendable {
+package final class HeldClaims: Sendable {
     private let references = Mutex<Set<DeliveryReference>>([])
 
+    package init() {}
+
     /// These were claimed.
-    func took(_ claims: [ClaimedDelivery]) {
-        references.withLock { held in
-            for claim in claims { held.insert(claim.reference) }
+    package func took(_ references: [DeliveryReference]) {
+        self.references.withLock { held in
+            for reference in references { held.insert(reference) }
         }
     }
 
     /// These are in hand no more.
-    func letGo(_ references: [DeliveryReference]) {
+    package func letGo(_ references: [DeliveryReference]) {
         self.references.withLock { held in
             for reference in references { held.remove(reference) }
         }
     }
 
     /// Those of `references` that are not in hand.
-    func strangers(among references: [DeliveryReference]) -> [DeliveryReference] {
+    package func strangers(among references: [DeliveryReference]) -> [DeliveryReference] {
         self.references.withLock { held in references.filter { !held.contains($0) } }
     }
 }

@@ -15,7 +15,7 @@ final class LeaseKeeper: Sendable {
     private let region: String
     private let lease: Duration
     private let logger: Logger
-    private let clock: Mutex<LeaseClock>
+    private let renewal: Mutex<LeaseRenewal>
     private let onLapse: @Sendable (_ lapsed: UUID) -> Void
     private let onBegin: @Sendable () -> Void
     private let lapses = Counter(label: "zegel_worker_lease_lapses")
@@ -34,67 +34,67 @@ final class LeaseKeeper: Sendable {
         self.logger = logger
         self.onLapse = onLapse
         self.onBegin = onBegin
-        clock = Mutex(LeaseClock(worker: UUIDv7.make(at: Date()), lease: lease))
+        renewal = Mutex(LeaseRenewal(worker: UUIDv7.make(at: Date()), lease: lease))
     }
 
     /// The id under which claims are made now.
-    var worker: UUID { clock.withLock { $0.worker } }
+    var worker: UUID { renewal.withLock { $0.clock.worker } }
 
     /// The id to claim under, if its lease will hold long enough.
     var claimant: UUID? {
-        clock.withLock { $0.mayClaim(at: .now) ? $0.worker : nil }
+        renewal.withLock { $0.clock.mayClaim(at: .now) ? $0.clock.worker : nil }
     }
 
     /// Whether work claimed under `claimant` is still ours.
-    func owns(_ claimant: UUID) -> Bool { clock.withLock { $0.owns(claimant, at: .now) } }
+    func owns(_ claimant: UUID) -> Bool { renewal.withLock { $0.clock.owns(claimant, at: .now) } }
 
     /// Whether a final dot may be written now for work claimed under `claimant`.
-    func maySendDot(_ claimant: UUID) -> Bool { clock.withLock { $0.maySendDot(claimant, at: .now) } }
+    func maySendDot(_ claimant: UUID) -> Bool {
+        renewal.withLock { $0.clock.maySendDot(claimant, at: .now) }
+    }
 
     /// Registers, then renews until cancelled. Failures are repeated quickly: a lease is short.
     func run() async {
-        var isRegistered = false
         while !Task.isCancelled {
-            let worker = self.worker
-            let isNew = !isRegistered
+            let step = renewal.withLock { $0.step }
             let sentAt = ContinuousClock.now
             do {
-                if isRegistered {
-                    guard try await ledger.heartbeat(worker: worker, lease: lease) else {
-                        lapse(worker, "the ledger says that it ended")
-                        isRegistered = false
-                        continue
-                    }
-                } else {
-                    try await ledger.register(worker: worker, name: name, region: region, lease: lease)
-                    isRegistered = true
+                let holds = try await carryOut(step)
+                let change = renewal.withLock {
+                    $0.answered(holds: holds, sentAt: sentAt, newWorker: UUIDv7.make(at: Date()))
                 }
-                clock.withLock { $0.confirmed(worker, sentAt: sentAt) }
-                if isNew { onBegin() }
+                tell(change, "the ledger says that it ended")
+                if case .lapsed = change { continue }
                 try? await Task.sleep(for: lease / 3)
             } catch {
                 if Task.isCancelled { return }
                 logger.warning("heartbeat failed", metadata: ["error": "\(error)"])
-                // A registration that failed may have committed: its id is not used again.
-                if !isRegistered { clock.withLock { $0.lapse(newWorker: UUIDv7.make(at: Date())) } }
+                renewal.withLock { $0.failed(newWorker: UUIDv7.make(at: Date())) }
                 try? await Task.sleep(for: min(.seconds(1), lease / 10))
             }
-            if isRegistered, clock.withLock({ $0.hasLapsed(at: .now) }) {
-                lapse(worker, "no heartbeat was committed in time")
-                isRegistered = false
-            }
+            tell(
+                renewal.withLock { $0.rested(now: .now, newWorker: UUIDv7.make(at: Date())) },
+                "no heartbeat was committed in time")
         }
     }
 
-    private func lapse(_ worker: UUID, _ why: String) {
-        let lapsed = clock.withLock { clock in
-            guard clock.worker == worker else { return false }
-            clock.lapse(newWorker: UUIDv7.make(at: Date()))
+    private func carryOut(_ step: LeaseRenewal.Step) async throws -> Bool {
+        switch step {
+        case .register(let worker):
+            try await ledger.register(worker: worker, name: name, region: region, lease: lease)
             return true
+        case .renew(let worker): return try await ledger.heartbeat(worker: worker, lease: lease)
         }
-        guard lapsed else { return }
-        lapses.increment()
-        logger.error("lease lapsed: what was not dotted is given up", metadata: ["why": "\(why)"])
-        onLapse(worker)
+    }
+
+    private func tell(_ change: LeaseRenewal.Change, _ why: String) {
+        switch change {
+        case .began: onBegin()
+        case .goesOn: break
+        case .lapsed(let worker):
+            lapses.increment()
+            logger.error("lease lapsed: what was not dotted is given up", metadata: ["why": "\(why)"])
+            onLapse(worker)
+        }
     }
 }

@@ -6,7 +6,7 @@ import SMTP
 import SmartTLS
 
 /// A recipient host as one connection showed it.
-struct HostSite: Sendable {
+package struct HostSite: Sendable {
     /// Its name.
     let host: String
     /// The address, in text.
@@ -38,9 +38,9 @@ struct HostSite: Sendable {
 }
 
 /// What an attempt concluded on one recipient.
-struct RecipientResult: Sendable {
+package struct RecipientResult: Sendable {
     /// The conclusion.
-    enum Kind: Sendable, Hashable {
+    package enum Kind: Sendable, Hashable {
         /// The remote server answered 250 to the content.
         case delivered
         /// It, or DNS, said that it never will.
@@ -72,7 +72,7 @@ struct RecipientResult: Sendable {
     /// True when the next hop promised to report successes itself (RFC 3461 §5.2.2).
     var isReportPassedOn = true
 
-    init(
+    package init(
         number: Int32, kind: Kind, reason: ReasonCode, status: EnhancedStatusCode? = nil,
         reply: SMTPReply? = nil,
         site: HostSite? = nil, host: String? = nil, explanation: String? = nil
@@ -114,9 +114,11 @@ struct RecipientResult: Sendable {
 }
 
 /// What one attempt at one delivery found out.
-struct AttemptResult: Sendable {
+package struct AttemptResult: Sendable {
     /// Hosts that were judged, in order.
     var assessed: [HostSite] = []
     /// One per recipient that was open.
-    var recipients: [RecipientResult] = []
+    package var recipients: [RecipientResult] = []
+
+    package init() {}
 }

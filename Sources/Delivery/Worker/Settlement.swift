@@ -7,21 +7,31 @@ import Policy
 import SMTP
 
 /// What the consequences depend on beyond the attempt.
-struct SettlementPolicy: Sendable {
+package struct SettlementPolicy: Sendable {
     /// When to try again, and until when.
     var schedule: RetrySchedule
     /// Whether what is in doubt is held for an operator rather than sent again.
     var holdsInDoubt: Bool
+
+    package init(schedule: RetrySchedule, holdsInDoubt: Bool) {
+        self.schedule = schedule
+        self.holdsInDoubt = holdsInDoubt
+    }
 }
 
 /// The facts of a claimed delivery that a settlement needs.
-struct DeliveryFacts: Sendable {
+package struct DeliveryFacts: Sendable {
     /// A recipient that was open when it was claimed.
-    struct Recipient: Sendable {
+    package struct Recipient: Sendable {
         /// Its number in the envelope.
         var number: Int32
         /// Its address and what it asked for.
         var envelope: EnvelopeRecipient
+
+        package init(number: Int32, envelope: EnvelopeRecipient) {
+            self.number = number
+            self.envelope = envelope
+        }
     }
 
     /// When the message was taken in.
@@ -38,16 +48,29 @@ struct DeliveryFacts: Sendable {
     var hasSender: Bool
     /// Those open, in order.
     var recipients: [Recipient]
+
+    package init(
+        acceptedAt: Date, attempt: Int32, possibleDuplicate: Bool, delayReported: Bool, isNotification: Bool,
+        hasSender: Bool, recipients: [Recipient]
+    ) {
+        self.acceptedAt = acceptedAt
+        self.attempt = attempt
+        self.possibleDuplicate = possibleDuplicate
+        self.delayReported = delayReported
+        self.isNotification = isNotification
+        self.hasSender = hasSender
+        self.recipients = recipients
+    }
 }
 
 /// The consequences of one attempt.
-struct Settlement: Sendable {
+package struct Settlement: Sendable {
     /// An event to be written.
-    struct Event: Sendable {
-        var recipient: Int32?
-        var kind: EventKind
-        var reason: ReasonCode
-        var possibleDuplicate = false
+    package struct Event: Sendable {
+        package var recipient: Int32?
+        package var kind: EventKind
+        package var reason: ReasonCode
+        package var possibleDuplicate = false
         var detail: EventDetail
         /// What it rests on, where it is evidence of a delivery or a refusal.
         var judgement: SiteJudgement?
@@ -65,16 +88,16 @@ struct Settlement: Sendable {
         var reason: ReasonCode
     }
 
-    var ended: [EndedRecipient] = []
-    var step: DeliveryStep = .ends
-    var events: [Event] = []
+    package var ended: [EndedRecipient] = []
+    package var step: DeliveryStep = .ends
+    package var events: [Event] = []
     var reports: [Report] = []
     /// Something an operator must look at.
     var isAlert = false
 
     /// Concludes.
     /// - Parameter random: in 0 ..< 1, spreads the retry.
-    static func make(
+    package static func make(
         _ facts: DeliveryFacts, _ result: AttemptResult, _ policy: SettlementPolicy, now: Date, random: Double
     ) -> Settlement {
         var settlement = Settlement()

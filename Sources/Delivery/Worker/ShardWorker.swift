@@ -104,7 +104,7 @@ struct ShardWorker: Sendable {
                 }
                 runner.metrics.claims.increment()
                 runner.metrics.claimed.increment(by: claimed.count)
-                runner.held.took(claimed)
+                runner.held.took(claimed.map(\.reference))
                 let hasMore = load.took(claimed, of: request)
                 if !claimed.isEmpty {
                     gate.enter()

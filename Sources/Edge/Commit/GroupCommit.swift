@@ -10,31 +10,31 @@ import NIOCore
 import Postgres
 
 /// The state of one shard's intake. `Ticket` is how the owner finds who asked.
-struct GroupCommit<Ticket: Sendable> {
+package struct GroupCommit<Ticket: Sendable> {
     /// Where the bounds are.
-    struct Limits: Sendable {
+    package struct Limits: Sendable {
         /// Most content of one transaction, in octets.
-        var batchBytes = 8 << 20
+        package var batchBytes = 8 << 20
         /// Most items of one transaction.
-        var batchCount = 256
+        package var batchCount = 256
         /// Most content that waits, in octets.
-        var queueBytes = 64 << 20
+        package var queueBytes = 64 << 20
         /// Most items that wait.
-        var queueCount = 8192
+        package var queueCount = 8192
         /// How long the outcome of an item may stay unknown, and how long it may wait for the database.
-        var settle = Duration.seconds(60)
+        package var settle = Duration.seconds(60)
         /// How much longer it is tried to take an item back whose outcome stayed unknown.
-        var withdrawal = Duration.seconds(20)
+        package var withdrawal = Duration.seconds(20)
         /// Waits after failures double from the first to the last.
-        var backOff = Duration.milliseconds(100)...Duration.seconds(2)
+        package var backOff = Duration.milliseconds(100)...Duration.seconds(2)
         /// How long acknowledged tags may wait for a batch to go with.
-        var tagDelay = Duration.seconds(1)
+        package var tagDelay = Duration.seconds(1)
         /// Most tags of one transaction, and the most that wait.
-        var tagCount = 1024
+        package var tagCount = 1024
         /// From the beginning of a commit of several items to that of the next one, unless a whole batch waits.
-        var gather = Duration.milliseconds(5)
+        package var gather = Duration.milliseconds(5)
 
-        init() {}
+        package init() {}
     }
 
     struct Item: Sendable {
@@ -55,7 +55,7 @@ struct GroupCommit<Ticket: Sendable> {
     }
 
     /// What is to be done next; it ends with the method that its name suggests.
-    enum Step: Sendable {
+    package enum Step: Sendable {
         /// Commit the batch (`resubmit` when `isRepeat`), new batch keys added.
         case submit(IntakeBatch, isRepeat: Bool)
         /// Ask for messages under these tags of yesterday's key.
@@ -102,7 +102,7 @@ struct GroupCommit<Ticket: Sendable> {
     var unsureKeys: [BatchKeyRow] = []
     var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
 
-    init(limits: Limits = Limits()) {
+    package init(limits: Limits = Limits()) {
         self.limits = limits
         pace = CommitPace(gather: limits.gather)
     }
@@ -110,13 +110,13 @@ struct GroupCommit<Ticket: Sendable> {
     // MARK: What comes in
 
     /// Whether the queue is so full that no new content should be taken in.
-    var isFull: Bool { queuedBytes >= limits.queueBytes || queue.count >= limits.queueCount }
+    package var isFull: Bool { queuedBytes >= limits.queueBytes || queue.count >= limits.queueCount }
 
     /// Items that wait for a transaction of their own.
     var waiting: Int { queue.count + groups.reduce(0) { $0 + $1.items.count } }
 
     /// Nothing is under way and nothing waits, but for tags.
-    var isIdle: Bool {
+    package var isIdle: Bool {
         if case .nothing = underWay {
             return queue.isEmpty && groups.isEmpty && overdue.isEmpty && asked.isEmpty && abandoned.isEmpty
         }
@@ -124,7 +124,7 @@ struct GroupCommit<Ticket: Sendable> {
     }
 
     /// Puts an item into the queue; false when it is full.
-    mutating func enqueue(_ work: IntakeWork, ticket: Ticket?, now: ContinuousClock.Instant) -> Bool {
+    package mutating func enqueue(_ work: IntakeWork, ticket: Ticket?, now: ContinuousClock.Instant) -> Bool {
         guard !isFull else { return false }
         let size = work.size
         queuedBytes += size
@@ -133,7 +133,7 @@ struct GroupCommit<Ticket: Sendable> {
     }
 
     /// A client has shown that it got the 250 of the message with this tag.
-    mutating func acknowledge(_ tag: [UInt8], now: ContinuousClock.Instant) {
+    package mutating func acknowledge(_ tag: [UInt8], now: ContinuousClock.Instant) {
         guard tags.count < limits.tagCount else {
             forgottenTags += 1
             return
@@ -143,13 +143,13 @@ struct GroupCommit<Ticket: Sendable> {
     }
 
     /// Frames were committed of a message that will not come; the sweeper takes those that do not fit here.
-    mutating func abandon(_ id: UUID) {
+    package mutating func abandon(_ id: UUID) {
         if abandoned.count < 1024 { abandoned.append(id) }
     }
 
     /// Takes out what was certainly never committed and has all its frames with it: another shard may take that. What an earlier
     /// transaction may have brought stays, and so do parts of what this shard has begun.
-    mutating func takeUnsent() -> [(work: IntakeWork, ticket: Ticket?)] {
+    package mutating func takeUnsent() -> [(work: IntakeWork, ticket: Ticket?)] {
         var taken: [(work: IntakeWork, ticket: Ticket?)] = []
         func mayGo(_ item: Item) -> Bool {
             switch item.work {
@@ -171,12 +171,12 @@ struct GroupCommit<Ticket: Sendable> {
         return taken
     }
 
-    mutating func takeAnswers() -> [(ticket: Ticket, answer: IntakeAnswer)] {
+    package mutating func takeAnswers() -> [(ticket: Ticket, answer: IntakeAnswer)] {
         defer { answers = [] }
         return answers
     }
 
-    mutating func takeForgottenTags() -> Int {
+    package mutating func takeForgottenTags() -> Int {
         defer { forgottenTags = 0 }
         return forgottenTags
     }
@@ -184,7 +184,7 @@ struct GroupCommit<Ticket: Sendable> {
     // MARK: The next step
 
     /// - Parameter flushes: acknowledged tags do not wait any more (the node shuts down).
-    mutating func next(now: ContinuousClock.Instant, flushes: Bool = false) -> Step {
+    package mutating func next(now: ContinuousClock.Instant, flushes: Bool = false) -> Step {
         guard case .nothing = underWay else { preconditionFailure("one step at a time") }
         if let retryAt {
             expire(now)

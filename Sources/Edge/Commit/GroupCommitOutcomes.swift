@@ -8,7 +8,7 @@ extension GroupCommit {
     /// A submission ended.
     ///
     /// - Parameter newKeys: The batch keys that the owner added to the batch.
-    mutating func submitted(
+    package mutating func submitted(
         _ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant
     ) {
         guard case .submission(let group, let tags) = underWay else {
@@ -53,7 +53,7 @@ extension GroupCommit {
     }
 
     /// The look-up of yesterday's tags ended: the tags that were found, with the ids that stand; nil when it failed.
-    mutating func lookedUp(_ found: [[UInt8]: UUID]?, now: ContinuousClock.Instant) {
+    package mutating func lookedUp(_ found: [[UInt8]: UUID]?, now: ContinuousClock.Instant) {
         guard case .lookUp(var group) = underWay else { preconditionFailure("nothing was looked up") }
         underWay = .nothing
         guard let found else {
@@ -78,7 +78,7 @@ extension GroupCommit {
     ///
     /// - Parameter first: The first message's id, which stands; nil in it when there is none any more; nil when nothing is certain
     ///   yet.
-    mutating func replayed(_ first: UUID??, now: ContinuousClock.Instant) {
+    package mutating func replayed(_ first: UUID??, now: ContinuousClock.Instant) {
         guard case .replay(var item, let isRepeat) = underWay else {
             preconditionFailure("nothing was asked")
         }
@@ -104,7 +104,7 @@ extension GroupCommit {
     ///
     /// - Parameter standing: The messages that stand all the same, durably: somebody has claimed or repeated them. Nil: it is not
     ///   certain that any was taken back.
-    mutating func withdrawn(standing: Set<UUID>?, now: ContinuousClock.Instant) {
+    package mutating func withdrawn(standing: Set<UUID>?, now: ContinuousClock.Instant) {
         guard case .withdrawal(let items) = underWay else { preconditionFailure("nothing was withdrawn") }
         underWay = .nothing
         guard let standing else {
@@ -125,7 +125,7 @@ extension GroupCommit {
     }
 
     /// The frames of an abandoned message are gone, or are left to the sweeper.
-    mutating func abandonmentEnded() { underWay = .nothing }
+    package mutating func abandonmentEnded() { underWay = .nothing }
 
     // MARK: Outcomes
 

@@ -4,7 +4,7 @@ import Foundation
 import Ledger
 
 /// One thing that is to be committed.
-enum IntakeWork: Sendable {
+package enum IntakeWork: Sendable {
     /// A message that ends: somebody waits for its 250. `previousTag` is its replay tag under yesterday's key, while that is tried.
     case message(MessageRow, previousTag: [UInt8]?)
     /// Frames of a message that goes on.
@@ -23,7 +23,7 @@ enum IntakeWork: Sendable {
 }
 
 /// How it ended.
-enum IntakeAnswer: Sendable, Equatable {
+package enum IntakeAnswer: Sendable, Equatable {
     /// Committed without a warning: 250.
     case durable
     /// These bytes and this envelope were taken before, under this id, which now stands: 250 with it.

@@ -119,7 +119,7 @@ import Testing
         try await ledger.register(worker: worker, name: "w", region: "a", lease: .seconds(30))
         let claimed = try await ledger.claim(worker: worker, ClaimRequest(limit: 10, perLane: 10))
         let held = HeldClaims()
-        held.took(Array(claimed.prefix(1)))
+        held.took(claimed.prefix(1).map(\.reference))
         let strangers = held.strangers(among: try await ledger.claims(of: worker))
         #expect(strangers.count == 2)
         try await ledger.release(worker: worker, strangers)
