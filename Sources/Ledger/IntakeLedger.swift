@@ -91,16 +91,20 @@ public struct IntakeLedger: Sendable {
     /// own durability covers the earlier one's (a later position in the log implies the earlier).
     public func resubmit(_ batch: IntakeBatch) async -> IntakeOutcome {
         do {
-            let known = try await known(batch.messages.map(\.id))
-            let keys = try await call(
-                "SELECT ledger.known_batch_keys($1)", [.uuidArray(batch.batchKeys.map(\.id))])
-            var missing = batch
-            missing.messages.removeAll { known.contains($0.id) }
-            missing.batchKeys.removeAll { keys.contains($0.id) }
-            // A transaction that writes something, so that its commit waits for the quorum.
-            let steps = IntakeScript.steps(for: missing, marker: true)
+            // One connection, and so one server: what a former leader shows is not in the log of the next one.
             let result = try await pool.withConnection { connection in
-                try await connection.perform(deadline: commitLimit) { session in try session.script(steps) }
+                try await connection.perform(deadline: commitLimit) { session in
+                    let known = try Self.ids(
+                        Self.knownMessages, [.uuidArray(batch.messages.map(\.id))], session)
+                    let keys = try Self.ids(
+                        "SELECT ledger.known_batch_keys($1)", [.uuidArray(batch.batchKeys.map(\.id))],
+                        session)
+                    var missing = batch
+                    missing.messages.removeAll { known.contains($0.id) }
+                    missing.batchKeys.removeAll { keys.contains($0.id) }
+                    // A transaction that writes something, so that its commit waits for the quorum.
+                    return try session.script(IntakeScript.steps(for: missing, marker: true))
+                }
             }
             return outcome(of: result)
         } catch let error as PostgresError {
@@ -112,8 +116,15 @@ public struct IntakeLedger: Sendable {
 
     /// Which of these messages are there and stand.
     public func known(_ ids: [UUID]) async throws -> Set<UUID> {
-        try await call("SELECT ledger.known_messages($1)", [.uuidArray(ids)])
+        try await pool.withConnection { connection in
+            try await connection.perform(deadline: commitLimit) { session in
+                try Self.ids(Self.knownMessages, [.uuidArray(ids)], session)
+            }
+        }
     }
+
+    static let knownMessages = "SELECT ledger.known_messages($1)"
+
 
     /// Frames of a message whose client broke off: gone now rather than with the sweeper.
     public func abandonUpload(_ id: UUID) async throws {
@@ -147,12 +158,10 @@ public struct IntakeLedger: Sendable {
         }
     }
 
-    private func call(_ sql: String, _ parameters: [PostgresValue]) async throws -> Set<UUID> {
-        try await pool.withConnection { connection in
-            try await connection.perform(deadline: commitLimit) { session in
-                Set(try session.query(sql, parameters).map { try $0.uuid(0) })
-            }
-        }
+    private static func ids(
+        _ sql: String, _ parameters: [PostgresValue], _ session: PostgresSession
+    ) throws -> Set<UUID> {
+        Set(try session.query(sql, parameters).map { try $0.uuid(0) })
     }
 }
 
