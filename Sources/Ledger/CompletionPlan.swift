@@ -31,8 +31,8 @@ package struct CompletionPlan {
 
     package private(set) var recipientStates: [(message: UUID, number: Int32, state: String)] = []
     package private(set) var deletes: [Key] = []
-    package private(set) var retries:
-        [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] = []
+    package private(set) var retries: [(key: Key, due: Date, possibleDuplicate: Bool, delayReported: Bool)] =
+        []
     package private(set) var holds: [(key: Key, possibleDuplicate: Bool, delayReported: Bool)] = []
     /// Claims of a new owner that are void, because a late 250 ended part of what it would send.
     package private(set) var revoked: [Key] = []

@@ -38,13 +38,12 @@ extension WorkLedger {
         let sorted = order.map { completions[$0] }
         let results = try await pool.withConnection { connection in
             try await connection.perform { session in
-                let ((results, hasQuorum), outcome) = try session.transaction { session in
+                let (results, outcome) = try session.transaction { session in
                     let plan = try Self.plan(sorted, session)
                     try Self.apply(plan, session)
-                    return (plan.results, try !demandsQuorum || Self.namesStandbys(session))
+                    return plan.results
                 }
-                if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
-                guard hasQuorum else { throw NotDurable(description: IntakeLedger.noStandby) }
+                try demandDurable(outcome, session)
                 return results
             }
         }

@@ -119,7 +119,7 @@ extension WorkLedger {
                     guard let row = rows[0].first else { return (0, 0) }
                     return (Int(try row.int4(0)), Int(try row.int4(1)))
                 }
-                if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
+                try demandDurable(outcome, session)
                 return counts
             }
         }

@@ -46,10 +46,11 @@ public struct IntakeLedger: Sendable {
         if batch.isEmpty { return .durable }
         let steps = IntakeScript.steps(for: batch)
         do {
-            let result = try await pool.withConnection { connection in
-                try await connection.perform(deadline: commitLimit) { session in try session.script(steps) }
+            return try await pool.withConnection { connection in
+                try await connection.perform(deadline: commitLimit) { session in
+                    try outcome(of: steps, session)
+                }
             }
-            return outcome(of: result)
         } catch let error as PostgresError {
             return Self.classify(error)
         } catch {
@@ -57,12 +58,17 @@ public struct IntakeLedger: Sendable {
         }
     }
 
-    static let noStandby = "synchronous_standby_names is empty"
-
-    private func outcome(of result: PostgresScriptResult) -> IntakeOutcome {
+    private func outcome(of steps: [PostgresScriptStep], _ session: PostgresSession) throws -> IntakeOutcome {
+        let result = try session.script(steps)
         if case .warned(let warning) = result.commitOutcome { return .notDurable(warning) }
-        if demandsQuorum, (try? result.results.dropLast().last?.first?.text(0))?.isEmpty ?? true {
-            return .notDurable(Self.noStandby)
+        if demandsQuorum {
+            if (try? result.results.dropLast().last?.first?.text(0))?.isEmpty ?? true {
+                return .notDurable(SynchronousNames.none)
+            }
+            // A batch that is committed is in doubt, not failed, where this cannot be read.
+            guard (try? SynchronousNames.areThere(session)) == true else {
+                return .notDurable(SynchronousNames.none)
+            }
         }
         return .durable
     }
@@ -92,7 +98,7 @@ public struct IntakeLedger: Sendable {
     public func resubmit(_ batch: IntakeBatch) async -> IntakeOutcome {
         do {
             // One connection, and so one server: what a former leader shows is not in the log of the next one.
-            let result = try await pool.withConnection { connection in
+            return try await pool.withConnection { connection in
                 try await connection.perform(deadline: commitLimit) { session in
                     let known = try Self.ids(
                         Self.knownMessages, [.uuidArray(batch.messages.map(\.id))], session)
@@ -103,10 +109,9 @@ public struct IntakeLedger: Sendable {
                     missing.messages.removeAll { known.contains($0.id) }
                     missing.batchKeys.removeAll { keys.contains($0.id) }
                     // A transaction that writes something, so that its commit waits for the quorum.
-                    return try session.script(IntakeScript.steps(for: missing, marker: true))
+                    return try outcome(of: IntakeScript.steps(for: missing, marker: true), session)
                 }
             }
-            return outcome(of: result)
         } catch let error as PostgresError {
             return Self.classify(error)
         } catch {
@@ -124,7 +129,6 @@ public struct IntakeLedger: Sendable {
     }
 
     static let knownMessages = "SELECT ledger.known_messages($1)"
-
 
     /// Frames of a message whose client broke off: gone now rather than with the sweeper.
     public func abandonUpload(_ id: UUID) async throws {

@@ -61,13 +61,14 @@ extension IntakeLedger {
     ) async throws -> T {
         try await pool.withConnection { connection in
             try await connection.perform(deadline: commitLimit) { session in
-                let ((result, standbys), outcome) = try session.transaction { session in
-                    let result = try body(session)
-                    return (result, try session.query(IntakeScript.standbyNames).first?.text(0) ?? "")
+                let ((result, hadNames), outcome) = try session.transaction { session in
+                    (try body(session), try SynchronousNames.areThere(session))
                 }
                 guard result.isReliedOn else { return result.0 }
                 if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
-                if demandsQuorum, standbys.isEmpty { throw NotDurable(description: Self.noStandby) }
+                if demandsQuorum, try !hadNames || !SynchronousNames.areThere(session) {
+                    throw NotDurable(description: SynchronousNames.none)
+                }
                 return result.0
             }
         }

@@ -9,9 +9,20 @@ enum DurableMark {
     static let statement = "SELECT pg_logical_emit_message(true, 'zegel', '')"
 }
 
+/// Whether a commit waits for anybody: without a name it waits for nobody, and no warning says so. Names that are emptied while it
+/// waits end the wait, without a warning too. So they are read in the transaction and again when it is over, by a command of its own:
+/// a server takes up new settings between commands.
+enum SynchronousNames {
+    static let statement = "SELECT current_setting('synchronous_standby_names')"
+    /// Why a commit is not durable.
+    static let none = "synchronous_standby_names is empty"
+
+    static func areThere(_ session: PostgresSession) throws -> Bool {
+        try !(session.query(statement).first?.text(0) ?? "").isEmpty
+    }
+}
+
 enum IntakeScript {
-    /// Read in every transaction that an edge relies on: without a name a commit waits for nobody, and no warning says so.
-    static let standbyNames = "SELECT current_setting('synchronous_standby_names')"
 
     /// - Parameter marker: writes something even when every row is there already.
     static func steps(for batch: IntakeBatch, marker: Bool = false) -> [PostgresScriptStep] {
@@ -36,7 +47,7 @@ enum IntakeScript {
         }
         if let events = events(batch) { steps.append(events) }
         if let tags = tags(batch.messages) { steps.append(tags) }
-        steps.append(.sql(standbyNames))
+        steps.append(.sql(SynchronousNames.statement))
         steps.append(.sql("COMMIT"))
         return steps
     }

@@ -26,31 +26,23 @@ public struct WorkLedger: Sendable {
         self.demandsQuorum = demandsQuorum
     }
 
-    // Whose acknowledgement did this commit wait for?
-    static let standbys = PostgresStatement("SELECT current_setting('synchronous_standby_names')")
-
-    /// Whether a commit at this server waits for anybody.
-    static func namesStandbys(_ session: PostgresSession) throws -> Bool {
-        try session.query(standbys.text, []).first?.text(0).isEmpty == false
-    }
-
     /// Runs statements in one transaction of one round trip, whose commit must be durable. Answers the rows of each.
     func committed(_ statements: [PostgresStatement]) async throws -> [PostgresRows] {
-        let demandsQuorum = demandsQuorum
-        return try await pool.withConnection { connection in
+        try await pool.withConnection { connection in
             try await connection.perform { session in
                 // A pipeline outside a transaction block is one transaction; a warning on its commit comes with the last rows.
-                var rows = try session.pipeline(demandsQuorum ? statements + [Self.standbys] : statements)
-                if case .warned(let warning) = rows.last?.commitOutcome {
-                    throw NotDurable(description: warning)
-                }
-                if demandsQuorum {
-                    guard let names = rows.popLast()?.first, try !names.text(0).isEmpty else {
-                        throw NotDurable(description: IntakeLedger.noStandby)
-                    }
-                }
+                let rows = try session.pipeline(statements)
+                if let outcome = rows.last?.commitOutcome { try demandDurable(outcome, session) }
                 return rows
             }
+        }
+    }
+
+    /// Throws `NotDurable` unless the quorum has a commit that ended so.
+    func demandDurable(_ outcome: PostgresCommitOutcome, _ session: PostgresSession) throws {
+        if case .warned(let warning) = outcome { throw NotDurable(description: warning) }
+        if demandsQuorum, try !SynchronousNames.areThere(session) {
+            throw NotDurable(description: SynchronousNames.none)
         }
     }
 

@@ -153,6 +153,38 @@ import Testing
     }
 
     @Test(
+        "Laws 1 and 6: synchronous names that are emptied while a commit waits end its wait without a warning, and it is not durable"
+    )
+    func emptiedWhileWaiting() async throws {
+        let server = try await TemporaryPostgres.start()
+        let shard = try await Shard.make(on: server)
+        let intake = IntakeLedger(shard: "a", pool: shard.edge, demandsQuorum: true)
+        let work = WorkLedger(shard: "a", pool: shard.worker, demandsQuorum: true)
+        let batch = batch(1)
+        try await name("nobody", on: shard)
+        async let outcome = intake.commit(batch)
+        try await waiting(shard)
+        try await name(nil, on: shard)
+        guard case .notDurable = await outcome else {
+            Issue.record("taken for durable: \(await outcome)")
+            return
+        }
+        try await name("nobody", on: shard)
+        let ids = batch.messages.map(\.id)
+        async let withdrawn = Self.isTaken { _ = try await intake.withdraw(ids) }
+        try await waiting(shard)
+        try await name(nil, on: shard)
+        #expect(try await !withdrawn)
+        // Nor is what a worker does, while they are empty.
+        #expect(
+            try await !Self.isTaken {
+                try await work.register(worker: UUID(), name: "w", region: "a", lease: .seconds(60))
+            })
+        #expect(try await !Self.isTaken { _ = try await work.promote() })
+        try await server.stop()
+    }
+
+    @Test(
         "A commit whose quorum wait is cancelled is not durable; it can be withdrawn, or made sure once peers are back"
     )
     func warned() async throws {
