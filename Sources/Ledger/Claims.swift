@@ -60,7 +60,7 @@ public struct ClaimedDelivery: Sendable {
     public let keyedDigest: [UInt8]
     /// Field `envelope`.
     public let sealedEnvelope: [UInt8]
-    /// Those still open.
+    /// Those still open; none: there is nothing to send, and the delivery is to be ended (`Completion.ending`).
     public internal(set) var recipients: [ClaimedRecipient]
     /// Set when it is a delivery status notification.
     public let reportsOn: UUID?
@@ -170,7 +170,8 @@ extension WorkLedger {
 
     /// Without recipients that a late 250 served while the claim was under way: the claim's snapshot may be older than the moment
     /// its rows were locked. Read after the claim committed: a result that is later still finds the claim, and voids it. A delivery
-    /// that nobody had claimed before has no late results, so the common case asks nothing.
+    /// that nobody had claimed before has no late results, so the common case asks nothing. Where none is left the delivery has
+    /// ended already, or is to be ended: an owner that had sent a final dot when the late 250 came kept it from ending.
     private func openOnly(_ claimed: [ClaimedDelivery]) async throws -> [ClaimedDelivery] {
         let again = claimed.map(\.reference).filter { $0.fence > 1 }
         if again.isEmpty { return claimed }
@@ -184,11 +185,10 @@ extension WorkLedger {
         for row in rows {
             open[try row.uuid(0), default: [:]][try row.int4(1), default: []].insert(try row.int4(2))
         }
-        return claimed.compactMap { delivery in
+        return claimed.map { delivery in
             let reference = delivery.reference
             if reference.fence == 1 { return delivery }
-            // None left: the late result has ended the delivery, and there is no claim.
-            guard let numbers = open[reference.message]?[reference.number] else { return nil }
+            let numbers = open[reference.message]?[reference.number] ?? []
             var delivery = delivery
             delivery.recipients.removeAll { !numbers.contains($0.number) }
             return delivery

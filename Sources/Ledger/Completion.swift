@@ -122,6 +122,13 @@ public struct Completion: Sendable {
 }
 
 extension Completion {
+    /// The end of a claimed delivery whose recipients have all been served by an earlier owner: there is nothing more to tell.
+    public static func ending(_ claim: ClaimedDelivery, shreddedEventID: UUID) -> Completion {
+        Completion(
+            reference: claim.reference, deliveriesOfMessage: claim.deliveries, tenant: claim.tenant,
+            ended: [], step: .ends, events: [], shreddedEventID: shreddedEventID)
+    }
+
     /// The same, with other judgements to store.
     public func with(judgements: [JudgementRow]) -> Completion {
         Completion(

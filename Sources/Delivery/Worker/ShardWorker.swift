@@ -11,6 +11,7 @@ import Foundation
 import Ledger
 import Logging
 import Postgres
+import Sealing
 import Synchronization
 
 /// Delivers what one shard holds.
@@ -106,10 +107,11 @@ struct ShardWorker: Sendable {
                 runner.metrics.claimed.increment(by: claimed.count)
                 runner.held.took(claimed.map(\.reference))
                 let hasMore = load.took(claimed, of: request)
-                if !claimed.isEmpty {
+                let unserved = end(claimed, worker)
+                if !unserved.isEmpty {
                     gate.enter()
                     openings.addTask {
-                        await open(claimed, worker, gate)
+                        await open(unserved, worker, gate)
                         gate.leave()
                         load.bell.set()
                     }
@@ -122,6 +124,18 @@ struct ShardWorker: Sendable {
                 }
             }
         }
+    }
+
+    /// Ends deliveries that have no open recipient any more, and answers the others.
+    private func end(_ claimed: [ClaimedDelivery], _ worker: UUID) -> [ClaimedDelivery] {
+        let served = claimed.filter { $0.recipients.isEmpty }
+        if served.isEmpty { return claimed }
+        load.dropped(served.map(\.lane))
+        for claim in served {
+            runner.writer.add(
+                .ending(claim, shreddedEventID: UUIDv7.make(at: Date())), worker: worker)
+        }
+        return claimed.filter { !$0.recipients.isEmpty }
     }
 
     /// Gives back what the ledger says we have and we do not know of; false: the ledger did not answer. Never while a claim is

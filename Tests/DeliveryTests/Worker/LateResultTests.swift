@@ -110,6 +110,38 @@ import Testing
         #expect(worker.runner.held.strangers(among: [stranger]) == [stranger], "nothing is kept of it")
     }
 
+    @Test(
+        "A late 250 that came when its new owner had sent a final dot: the owner's end without an answer leaves nothing to send, and the delivery ends"
+    )
+    func servedWithADot() async throws {
+        let lab = try await WorkerLab()
+        let ledger = ledger(lab)
+        let host = try await lab.host("peer.test")
+        let message = try await lab.accept(to: ["r@peer.test"])
+        let (old, new) = (UUID(), UUID())
+        let first = try await claimOne(ledger, old)
+        try await ledger.resign(worker: old)
+        _ = try await ledger.reclaim(finalDotTimeout: .seconds(600))
+        let second = try await claimOne(ledger, new)
+        let granted = try await ledger.registerDots(worker: new, [second.reference], inFlight: []).granted
+        #expect(granted == [second.reference])
+        #expect(try await ledger.complete([delivered(first)]) == [.stale(deliveredRecorded: true)])
+        #expect(try await lab.count("SELECT count(*) FROM ledger.delivery") == 1, "the dot may have gone")
+        try await ledger.resign(worker: new)
+        #expect(try await ledger.reclaim(finalDotTimeout: .zero).inDoubt == 1)
+        let worker = try await lab.worker(routes: ["peer.test": host])
+        let events = try await lab.working([worker]) {
+            try await eventually("the delivery ends") {
+                try await lab.count("SELECT count(*) FROM ledger.delivery") == 0
+            }
+            return try await lab.events()
+        }
+        #expect(events.map(\.kind).sorted() == ["accepted", "delivered", "shredded"])
+        #expect(host.transcript.mails.isEmpty)
+        #expect(
+            try await lab.count("SELECT count(*) FROM ledger.content WHERE message_id = '\(message)'") == 0)
+    }
+
     @Test("What a live worker has claimed without knowing it is found by comparing, and given back")
     func strangers() async throws {
         let lab = try await WorkerLab()
