@@ -54,7 +54,11 @@ package struct FinalDotRequests<Ticket: Sendable>: Sendable {
     package mutating func take(owner: UUID, owns: Bool) -> Round {
         var round = Round()
         for request in pending {
-            if owns, request.worker == owner { round.asked.append(request) } else { round.stale.append(request) }
+            if owns, request.worker == owner {
+                round.asked.append(request)
+            } else {
+                round.stale.append(request)
+            }
         }
         pending = []
         if round.asked.isEmpty { return round }

@@ -61,9 +61,10 @@ final class LeaseKeeper: Sendable {
             do {
                 let holds = try await carryOut(step)
                 let change = renewal.withLock {
-                    $0.answered(holds: holds, sentAt: sentAt, newWorker: UUIDv7.make(at: Date()))
+                    $0.answered(
+                        holds: holds, sentAt: sentAt, now: .now, newWorker: UUIDv7.make(at: Date()))
                 }
-                tell(change, "the ledger says that it ended")
+                tell(change, holds ? "it ran out before it was renewed" : "the ledger says that it ended")
                 if case .lapsed = change { continue }
                 try? await Task.sleep(for: lease / 3)
             } catch {

@@ -33,9 +33,12 @@ package struct LeaseRenewal: Sendable {
     package var step: Step { isRegistered ? .renew(clock.worker) : .register(clock.worker) }
 
     /// The ledger answered a step that was sent at `sentAt`, durably. `holds`: whether it knows of a lease that still lives; after
-    /// a registration it does.
-    package mutating func answered(holds: Bool, sentAt: LeaseClock.Instant, newWorker: UUID) -> Change {
-        if isRegistered, !holds { return lapse(newWorker) }
+    /// a registration it does. A lease that ran out here while the answer was on its way is gone all the same: work was given up
+    /// under its id meanwhile, with final dots sent, and would be taken for claims that nobody made.
+    package mutating func answered(
+        holds: Bool, sentAt: LeaseClock.Instant, now: LeaseClock.Instant, newWorker: UUID
+    ) -> Change {
+        if isRegistered, !holds || clock.hasLapsed(at: now) { return lapse(newWorker) }
         let isNew = !isRegistered
         isRegistered = true
         clock.confirmed(clock.worker, sentAt: sentAt)
