@@ -175,6 +175,13 @@ let package = Package(
         .executableTarget(
             name: "recipient-lab", dependencies: ["RecipientLab"], path: "Tests/RecipientLabServer",
             swiftSettings: strict),
+        .target(
+            name: "Simulation",
+            dependencies: nio + ["Postgres", "Policy", "SMTP", "Ledger", "Edge", "Delivery"],
+            path: "Tests/Simulation", swiftSettings: strict),
+        .executableTarget(
+            name: "simulate", dependencies: ["Simulation"], path: "Tests/SimulationRunner",
+            swiftSettings: strict),
         .testTarget(
             name: "RecipientLabTests", dependencies: ["RecipientLab", "SmartTLS", "Policy"],
             swiftSettings: strict),
@@ -214,6 +221,9 @@ let package = Package(
                 "Cluster", "Lab", "Settings", logging, .product(name: "X509", package: "swift-certificates"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["Simulation", "Ledger", "Postgres", "Lab"],
+            swiftSettings: strict),
         .testTarget(name: "HouseTests", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]

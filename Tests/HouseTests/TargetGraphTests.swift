@@ -16,7 +16,7 @@ import Testing
     ]
 
     /// What stands beside the layers, since tests only rest on it.
-    static let forTests: Set = ["Lab", "RecipientLab", "recipient-lab"]
+    static let forTests: Set = ["Lab", "RecipientLab", "recipient-lab", "Simulation", "simulate"]
 
     /// Position of a target: its layer, and its place in it.
     static let positions: [String: (layer: Int, place: Int)] = Dictionary(
