@@ -31,5 +31,6 @@ public enum MigrationCatalog {
         Migration(9, "host_scan", PackageResources._009_host_scan_sql),
         Migration(10, "content_parts", PackageResources._010_content_parts_sql),
         Migration(11, "regions", PackageResources._011_regions_sql),
+        Migration(12, "withdrawal", PackageResources._012_withdrawal_sql),
     ]
 }

@@ -48,6 +48,25 @@ import Testing
         await shard.close()
     }
 
+    @Test("A message of which one delivery has ended is not withdrawn for the others, whatever its end was")
+    func endedInPart() async throws {
+        for (state, kind) in [(EndedRecipient.State.delivered, EventKind.delivered), (.bounced, .bounced)] {
+            let shard = try await Shard.make()
+            let message = Mail.make(lanes: ["a.test", "b.test"])
+            try await shard.accept([message])
+            let worker = try await shard.newWorker()
+            let claims = try await shard.work.claim(worker: worker, ClaimRequest(limit: 1, perLane: 1))
+            _ = try await shard.work.complete(claims.map { Mail.completion($0, state, kind: kind) })
+            let withdrawal = try await shard.intake.withdraw([message.id])
+            #expect(withdrawal.withdrawn.isEmpty && withdrawal.standing == [message.id])
+            #expect(
+                try await shard.number("SELECT count(*) FROM ledger.recipient WHERE state = 'withdrawn'") == 0
+            )
+            #expect(try await shard.number("SELECT count(*) FROM ledger.delivery WHERE state = 'ready'") == 1)
+            await shard.close()
+        }
+    }
+
     @Test("At the same moment: exactly one of replay and withdrawal holds, and one of claim and withdrawal")
     func atOnce() async throws {
         let shard = try await Shard.make()
