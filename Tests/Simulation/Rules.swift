@@ -53,6 +53,8 @@ public enum Flaw: String, Sendable, CaseIterable {
     case withdrawalIgnoresReplay
     /// A withdrawal takes back what was claimed.
     case withdrawalIgnoresClaim
+    /// A withdrawal takes back what is left of a message of which a delivery has ended.
+    case withdrawalIgnoresEnds
     /// Workers take warned claims, heartbeats and registrations for done.
     case warnedWorkCounts
     /// Workers do not look at the synchronous names.
@@ -89,7 +91,9 @@ extension Flaw {
     /// The kind of history in which it shows, where it shows but rarely in others.
     var shows: Temper.Kind? {
         switch self {
-        case .withdrawalIgnoresReplay, .warnedReplayCounts, .withdrawalIgnoresClaim, .unmarkedQuestion: .doubt
+        case .withdrawalIgnoresReplay, .warnedReplayCounts, .withdrawalIgnoresClaim, .withdrawalIgnoresEnds,
+            .unmarkedQuestion:
+            .doubt
         case .uncheckedFences, .resumedLease, .unendedClaims: .cutOff
         case .reusedFences: .change
         case .twoServerResubmission: .frozen
@@ -98,7 +102,7 @@ extension Flaw {
     }
 
     /// Whether it takes hundreds of thousands of histories to meet it.
-    public var isRare: Bool { self == .unmarkedQuestion }
+    public var isRare: Bool { self == .unmarkedQuestion || self == .withdrawalIgnoresEnds }
 
     /// Looks for a history of a seed onwards in which a law is broken; nil: none of so many.
     public func find(from seed: UInt64, within count: Int, rules: Rules = Rules()) -> (History, tried: Int)? {

@@ -113,6 +113,7 @@ extension ShardModel {
                 tables.delivery(index).map { $0.fence > 0 || $0.state != .ready } ?? false
             }
             if isClaimed, flaw != .withdrawalIgnoresClaim { continue }
+            if row.openDeliveries != Int32(row.deliveries), flaw != .withdrawalIgnoresEnds { continue }
             let content = Int(row.content)
             if content >= 0, let tag = tables.tag(content), Int(tag.message) == message {
                 if isLocked(.tag, content) { return nil }

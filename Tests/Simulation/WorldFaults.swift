@@ -43,7 +43,7 @@ extension World {
         for client in 0..<dice.within(4...9) {
             clients.append(
                 SimulatedClient(
-                    deliveries: dice.happens(200) ? 2 : 1, recipients: dice.happens(200) ? 2 : 1))
+                    deliveries: dice.happens(350) ? 2 : 1, recipients: dice.happens(200) ? 2 : 1))
             push(.sends(client: client), after: dice.milliseconds(500...45_000))
         }
         for number in 0..<dice.within(temper.faults) {

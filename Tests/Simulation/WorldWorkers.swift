@@ -131,7 +131,7 @@ extension World {
     mutating func sendClaim(_ worker: Int) {
         ask(
             .claim(worker: worker), worker,
-            .claim(workers[worker].lease.clock.worker, limit: 4, perLane: 3))
+            .claim(workers[worker].lease.clock.worker, limit: dice.within(1...4), perLane: 3))
     }
 
     mutating func compared(_ worker: Int, _ call: Call, _ answer: CallAnswer) {
