@@ -219,7 +219,7 @@ extension World {
         }
         let submitted = edges[edge].committers[shard].submitted
         note("\(name(edge: edge)): commit of \(list(submitted)) is \(word(outcome))")
-        _ = edges[edge].committers[shard].group.submitted(outcome, newKeys: [], now: now)
+        edges[edge].committers[shard].group.submitted(outcome, newKeys: [], now: now)
         tell(edge, shard)
         if case .durable = outcome, !submitted.isEmpty { ring(shard) }
         if flaw == .movesInDoubt, case .inDoubt = outcome { move(submitted, edge, from: shard) }
