@@ -63,7 +63,7 @@ extension WorkLedger {
         """
 
     // Of those workers: what had no final dot is free at once; what had one, after the final-dot timeout, and then it is in
-    // doubt: sent again (marked) or held, as its tenant chose.
+    // doubt: sent again (marked) or held. Who chose which is not asked here: tenants are in the first shard alone.
     private static let reclaim = """
         WITH gone AS MATERIALIZED (
             SELECT id FROM unnest($2::uuid[]) AS g (id)
@@ -78,10 +78,10 @@ extension WorkLedger {
         ), doubt AS (
             UPDATE ledger.delivery d SET worker = NULL, due = clock_timestamp(), possible_duplicate = true,
                 attempts = d.attempts + 1,
-                state = CASE WHEN t.in_doubt = 'hold' THEN 'held' ELSE 'ready' END
-            FROM gone, dot, control.tenant t
+                state = CASE WHEN $4 OR d.tenant = ANY ($3::text[]) THEN 'held' ELSE 'ready' END
+            FROM gone, dot
             WHERE d.worker = gone.id AND d.state = 'claimed' AND dot.m = d.message_id AND dot.n = d.no AND dot.f = d.fence
-              AND dot.at < clock_timestamp() - make_interval(secs => $1) AND t.id = d.tenant
+              AND dot.at < clock_timestamp() - make_interval(secs => $1)
             RETURNING d.message_id, d.no, d.tenant, d.state
         ), told AS (
             INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate)
@@ -103,8 +103,13 @@ extension WorkLedger {
         """
 
     /// Frees what dead workers had claimed. Any worker may call it, every few seconds.
+    /// - Parameters:
+    ///   - heldTenants: whose deliveries in doubt are held and not sent again.
+    ///   - holdsAll: everybody's are.
     /// - Returns: how many became free, and how many of a registered final dot are in doubt.
-    public func reclaim(finalDotTimeout: Duration) async throws -> (freed: Int, inDoubt: Int) {
+    public func reclaim(finalDotTimeout: Duration, heldTenants: [String] = [], holdsAll: Bool = false)
+        async throws -> (freed: Int, inDoubt: Int)
+    {
         try await pool.withConnection { connection in
             try await connection.perform { session in
                 let (counts, outcome) = try session.transaction { session in
@@ -112,7 +117,11 @@ extension WorkLedger {
                     guard !gone.isEmpty else { return (0, 0) }
                     let rows = try session.pipeline([
                         PostgresStatement(
-                            Self.reclaim, [.double(finalDotTimeout.inSeconds), .uuidArray(gone)]),
+                            Self.reclaim,
+                            [
+                                .double(finalDotTimeout.inSeconds), .uuidArray(gone),
+                                .textArray(heldTenants.map { $0 }), .bool(holdsAll),
+                            ]),
                         PostgresStatement(Self.forgetWorkers),
                         PostgresStatement(Self.forgetDots),
                     ])

@@ -172,11 +172,13 @@ import Testing
     @Test(
         "What had no final dot is free when the lease ends; what had one only after the final-dot timeout, and marked",
         arguments: [
-            "resend", "hold",
+            "resend", "hold", "hold all", "resend on a shard without tenants",
         ])
     func reclaim(inDoubt: String) async throws {
         let shard = try await Shard.make()
-        try await shard.execute("UPDATE control.tenant SET in_doubt = '\(inDoubt)'")
+        // Tenants are in the control shard: every other one has none, and mail in doubt all the same.
+        if inDoubt.hasSuffix("without tenants") { try await shard.execute("DELETE FROM control.tenant") }
+        let holding = inDoubt == "hold" ? ["demo"] : ["another"]
         let (dotted, plain) = (Mail.make(lanes: ["a.test"]), Mail.make(lanes: ["b.test"]))
         try await shard.accept([dotted, plain])
         let worker = try await shard.newWorker()
@@ -195,9 +197,11 @@ import Testing
         // Its worker's rows stay as long as the dot is in doubt.
         #expect(try await shard.number("SELECT count(*) FROM ledger.dot_in_flight") == 1)
 
-        #expect(try await shard.work.reclaim(finalDotTimeout: .zero) == (0, 1))
+        #expect(
+            try await shard.work.reclaim(
+                finalDotTimeout: .zero, heldTenants: holding, holdsAll: inDoubt == "hold all") == (0, 1))
         let expected =
-            inDoubt == "hold"
+            inDoubt.hasPrefix("hold")
             ? "0 held 1 - 1 t | open | accepted held!" : "0 ready 1 - 1 t | open | accepted deferred!"
         #expect(try await state(shard, dotted.id) == expected)
         await shard.close()

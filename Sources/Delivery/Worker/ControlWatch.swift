@@ -30,6 +30,11 @@ final class ControlWatch: Sendable {
         tenants.withLock { $0[tenant].map { !$0.resendsInDoubt } }
     }
 
+    /// The tenants that want what is in doubt held.
+    var tenantsThatHold: [String] {
+        tenants.withLock { $0.filter { !$0.value.resendsInDoubt }.map(\.key) }
+    }
+
     /// Takes the snapshot once; throws what the database throws.
     func refresh() async throws -> Int64 {
         let snapshot = try await ledger.snapshot(credentials: false)

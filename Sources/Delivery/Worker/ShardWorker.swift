@@ -228,7 +228,9 @@ struct ShardWorker: Sendable {
     private func reclaim() async {
         while !Task.isCancelled {
             do {
-                let (freed, inDoubt) = try await ledger.reclaim(finalDotTimeout: finalDotTimeout)
+                let (freed, inDoubt) = try await ledger.reclaim(
+                    finalDotTimeout: finalDotTimeout, heldTenants: runner.control.tenantsThatHold,
+                    holdsAll: runner.inDoubt == .hold)
                 runner.metrics.reclaimed.increment(by: freed)
                 runner.metrics.inDoubt.increment(by: inDoubt)
                 if freed + inDoubt > 0 {
