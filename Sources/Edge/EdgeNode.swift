@@ -72,14 +72,12 @@ public struct EdgeNode: Sendable {
                 shard: route.shard, pool: pool, demandsQuorum: routes.areReplicated,
                 commitLimit: settings.settle)
             let ready = ReadyNotifier(ledger: ledger, logger: logger)
-            return (
-                committer: Committer(
-                    ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics,
-                    logger: logger,
-                    isHome: { route.knowledge.region.map { $0 == region } ?? true }
-                ) { isWell in health.note(route.shard, isWell ? nil : "commits fail") }, ready: ready,
-                probe: LedgerProbe(ledger: ledger, pool: pool, health: health, logger: logger)
-            )
+            let committer = Committer(
+                ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics, logger: logger,
+                isHome: { route.knowledge.region.map { $0 == region } ?? true }
+            ) { isWell in health.note(route.shard, isWell ? nil : "commits fail") }
+            let probe = LedgerProbe(committer: committer, pool: pool, health: health, logger: logger)
+            return (committer: committer, ready: ready, probe: probe)
         }
         let committers = ShardCommitters(shards.map(\.committer), metrics: metrics, logger: logger)
 
@@ -127,34 +125,32 @@ public struct EdgeNode: Sendable {
 /// Whether intake goes on: it does while any shard takes messages.
 private final class ShardHealth: Sendable {
     private let readiness: Readiness
-    private let troubles = Mutex<[String: String]>([:])
-    private let seen = Mutex<Set<String>>([])
+    /// What each shard lacks; nil: nothing.
+    private let troubles = Mutex<[String: String?]>([:])
 
     init(_ readiness: Readiness) { self.readiness = readiness }
 
     /// A shard takes messages, or does not, and why.
     func note(_ shard: String, _ trouble: String?) {
-        let worst = troubles.withLock { troubles -> String? in
-            troubles[shard] = trouble
-            let known = seen.withLock { seen in
-                seen.insert(shard)
-                return seen.count
-            }
-            return troubles.count == known
-                ? troubles.sorted { $0.key < $1.key }.map { "shard \($0.key): \($0.value)" }
-                    .joined(separator: "; ") : nil
+        let all = troubles.withLock { troubles in
+            troubles.updateValue(trouble, forKey: shard)
+            return troubles
         }
-        if let worst { readiness.fail("ledger", worst) } else { readiness.hold("ledger") }
+        if all.values.contains(nil) { return readiness.hold("ledger") }
+        let words = all.sorted { $0.key < $1.key }.map { "shard \($0.key): \($0.value ?? "")" }
+        readiness.fail("ledger", words.joined(separator: "; "))
     }
 }
 
 /// Refuses a schema that this program does not know, and says whether the ledger answers while no mail comes: a node must not
-/// stay unready because nobody sends.
+/// stay unready because nobody sends, nor a shard that was in trouble be passed over because nothing is sent to it any more.
 private struct LedgerProbe: Service, CustomStringConvertible {
-    let ledger: IntakeLedger
+    let committer: Committer
     let pool: PostgresPool
     let health: ShardHealth
     let logger: Logger
+
+    private var ledger: IntakeLedger { committer.ledger }
 
     var description: String { "ledger probe \(ledger.shard)" }
 
@@ -173,7 +169,7 @@ private struct LedgerProbe: Service, CustomStringConvertible {
                             metadata: ["shard": "\(ledger.shard)", "incarnation": "\(now)"])
                     }
                     incarnation = now
-                    health.note(ledger.shard, nil)
+                    health.note(ledger.shard, await committer.proveWell() ? nil : "commits fail")
                 } catch let error as SchemaError {
                     throw error
                 } catch {

@@ -103,8 +103,7 @@ public struct IntakeLedger: Sendable {
                     let known = try Self.ids(
                         Self.knownMessages, [.uuidArray(batch.messages.map(\.id))], session)
                     let keys = try Self.ids(
-                        "SELECT ledger.known_batch_keys($1)", [.uuidArray(batch.batchKeys.map(\.id))],
-                        session)
+                        Self.knownKeys, [.uuidArray(batch.batchKeys.map(\.id))], session)
                     var missing = batch
                     missing.messages.removeAll { known.contains($0.id) }
                     missing.batchKeys.removeAll { keys.contains($0.id) }
@@ -128,6 +127,16 @@ public struct IntakeLedger: Sendable {
         }
     }
 
+    /// Which of these batch keys are there.
+    public func knownBatchKeys(_ ids: Set<UUID>) async throws -> Set<UUID> {
+        try await pool.withConnection { connection in
+            try await connection.perform(deadline: commitLimit) { session in
+                try Self.ids(Self.knownKeys, [.uuidArray(Array(ids))], session)
+            }
+        }
+    }
+
+    static let knownKeys = "SELECT ledger.known_batch_keys($1)"
     static let knownMessages = "SELECT ledger.known_messages($1)"
 
     /// Frames of a message whose client broke off: gone now rather than with the sweeper.

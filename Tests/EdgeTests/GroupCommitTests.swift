@@ -426,4 +426,36 @@ import Testing
         guard case .submit(let batch, _) = group.next(now: until) else { Issue.record("no flush"); return }
         #expect(batch.acknowledgedTags == [[9]])
     }
+
+    @Test(
+        "Another shard may take what was certainly never committed and is whole: not what is in doubt, nor what has frames here"
+    )
+    func takeUnsent() {
+        var group = GroupCommit<Int>()
+        func put(_ row: MessageRow, _ ticket: Int) {
+            let isTaken = group.enqueue(.message(row, previousTag: nil), ticket: ticket, now: Self.start)
+            #expect(isTaken)
+        }
+        func submit(_ outcome: IntakeOutcome) {
+            guard case .submit = group.next(now: Self.start) else {
+                Issue.record("nothing is submitted")
+                return
+            }
+            group.submitted(outcome, newKeys: [], now: Self.start)
+        }
+        func takeAll() -> [Int?] { group.takeUnsent().map(\.ticket) }
+        put(Self.message(), 1)
+        submit(.inDoubt(Self.lost))
+        put(Self.message(isUploaded: true), 2)
+        put(Self.message(), 3)
+        #expect(takeAll() == [3])
+        #expect(takeAll() == [])
+        #expect(group.waiting == 2)
+        // One that the database did not take for sure may go, too.
+        group = GroupCommit()
+        put(Self.message(), 4)
+        submit(.unavailable(Self.away))
+        #expect(takeAll() == [4])
+        #expect(group.isIdle)
+    }
 }

@@ -4,6 +4,7 @@ import Foundation
 import Ledger
 import Logging
 import NIOCore
+import Postgres
 import Sealing
 import ServiceLifecycle
 import Synchronization
@@ -111,6 +112,16 @@ final class Committer: Service, CustomStringConvertible {
         }
     }
 
+    /// Where the last commit was not durable, sees whether one is now, with a mark alone: messages go elsewhere meanwhile, so none
+    /// would show it.
+    /// - Returns: whether the last commit, or this one, was durable.
+    func proveWell() async -> Bool {
+        if state.withLock({ $0.isWell }) { return true }
+        guard case .durable = await ledger.resubmit(IntakeBatch()) else { return false }
+        state.withLock { $0.isWell = true }
+        return true
+    }
+
     /// Takes out what another shard may take instead (`GroupCommit.takeUnsent`).
     func takeUnsent() -> [(work: IntakeWork, ticket: IntakeTicket?)] {
         state.withLock { $0.group.takeUnsent() }
@@ -170,10 +181,15 @@ final class Committer: Service, CustomStringConvertible {
             state.busySince = began
             return state.knownKeys
         }
-        let newKeys = keys.batchKeys(
-            batch.usedBatchKeys.subtracting(known).subtracting(batch.batchKeys.map(\.id)))
+        let wanted = batch.usedBatchKeys.subtracting(known).subtracting(batch.batchKeys.map(\.id))
+        let newKeys = keys.batchKeys(wanted)
         batch.batchKeys += newKeys
-        let outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
+        let outcome: IntakeOutcome
+        if let failure = await failure(lacking: wanted.subtracting(newKeys.map(\.id))) {
+            outcome = failure
+        } else {
+            outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
+        }
         let ended = ContinuousClock.now
         state.withLock { state in
             state.busySince = nil
@@ -189,6 +205,23 @@ final class Committer: Service, CustomStringConvertible {
         }
         report(outcome, batch, isRepeat: isRepeat, took: ended - began)
         if case .durable = outcome, !batch.messages.isEmpty { ready.notify() }
+    }
+
+    /// Why a batch must not be committed whose batch keys with these ids are not at hand any more: without them nobody could ever
+    /// open its messages. Nil: the shard has them, or none is lacking.
+    private func failure(lacking ids: Set<UUID>) async -> IntakeOutcome? {
+        if ids.isEmpty { return nil }
+        do {
+            let there = try await ledger.knownBatchKeys(ids)
+            state.withLock { $0.knownKeys.formUnion(there) }
+            if there == ids { return nil }
+            return .atFault(
+                PostgresError(.protocolViolation, "a batch key is gone: the message took too long"))
+        } catch let error as PostgresError {
+            return .unavailable(error)
+        } catch {
+            return .unavailable(PostgresError(.cancelled, "\(error)"))
+        }
     }
 
     /// Takes messages back; answers those that stand all the same, nil when nothing is certain yet.

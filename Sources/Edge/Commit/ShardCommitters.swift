@@ -14,7 +14,7 @@ final class ShardCommitters: Service, CustomStringConvertible {
     let all: [Committer]
     private let metrics: EdgeMetrics
     private let logger: Logger
-    private let turn = Atomic<Int>(0)
+    private let turn = Atomic<UInt>(0)
 
     /// - Parameter all: at least one.
     init(_ all: [Committer], metrics: EdgeMetrics, logger: Logger) {
@@ -39,12 +39,9 @@ final class ShardCommitters: Service, CustomStringConvertible {
         let now = ContinuousClock.now
         let ranks = all.map { rank($0, at: now) }
         let best = ranks.min() ?? 0
-        let start = turn.wrappingAdd(1, ordering: .relaxed).oldValue
-        for offset in all.indices {
-            let index = (start &+ offset) % all.count
-            if ranks[abs(index)] == best { return all[abs(index)] }
-        }
-        return all[0]
+        let equals = all.indices.filter { ranks[$0] == best }
+        let turn = turn.wrappingAdd(1, ordering: .relaxed).oldValue
+        return all[equals[Int(turn % UInt(equals.count))]]
     }
 
     /// Another shard that would hardly keep a message waiting; nil when there is none.
@@ -60,12 +57,15 @@ final class ShardCommitters: Service, CustomStringConvertible {
             while !Task.isCancelled {
                 try? await Task.sleep(for: Self.interval)
                 let now = ContinuousClock.now
-                for committer in self.all where !committer.isWell(at: now) { self.relieve(committer, now) }
+                for committer in self.all where !committer.isWell(at: now) {
+                    self.relieve(committer, at: now)
+                }
             }
         }
     }
 
-    private func relieve(_ committer: Committer, _ now: ContinuousClock.Instant) {
+    /// Carries what waits unsent at one shard to others that are well, if there are any.
+    func relieve(_ committer: Committer, at now: ContinuousClock.Instant) {
         guard alternative(to: committer, at: now) != nil else { return }
         let items = committer.takeUnsent()
         if items.isEmpty { return }

@@ -64,11 +64,16 @@ final class EdgeKeys: Sendable {
         }
     }
 
-    /// The wrapped batch keys with these ids, for a shard that has not seen them.
+    /// The wrapped batch keys with these ids, for a shard that has not seen them; one that was made too long ago is not among them.
     func batchKeys(_ ids: Set<UUID>) -> [BatchKeyRow] {
         state.withLock { state in
             for record in state.sealer?.takeNewBatchKeys() ?? [] {
                 state.records[record.id] = BatchKeyRow(record)
+            }
+            if state.records.count > limits.uncommitted {
+                let kept = state.records.values.sorted { $0.createdAt > $1.createdAt }.prefix(
+                    limits.uncommitted / 2)
+                state.records = Dictionary(uniqueKeysWithValues: kept.map { ($0.id, $0) })
             }
             return ids.compactMap { state.records[$0] }
         }

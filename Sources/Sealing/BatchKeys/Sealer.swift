@@ -104,17 +104,12 @@ public final class Sealer: Sendable {
     }
 
     /// The records made since the last call. They must be committed before, or in the same transaction as, the first
-    /// row that uses them; a transaction that fails hands them back with `returnUncommitted`.
+    /// row that uses them; whoever takes them keeps them until one has.
     public func takeNewBatchKeys() -> [BatchKeyRecord] {
         state.withLock { state in
             defer { state.uncommitted = [] }
             return state.uncommitted
         }
-    }
-
-    /// Puts records of a failed transaction back in front of those that wait.
-    public func returnUncommitted(_ records: [BatchKeyRecord]) {
-        state.withLock { $0.uncommitted = records + $0.uncommitted }
     }
 
     /// Erases batch keys whose time is over. Call it about once a minute: a tenant that sends nothing more should not
