@@ -177,7 +177,7 @@ public struct ClusterOperations: Sendable {
         say("shard \(shard.name): \(leader.region) hands over to \(wanted.region)")
         do {
             try await leaders.patroni.switchover(
-                at: leader.url.replacing("/patroni", with: ""), from: leader.region, to: wanted.region)
+                at: leader.url, from: leader.region, to: wanted.region)
         } catch {
             throw ClusterError(.state, "Patroni refused: \(error)")
         }

@@ -18,7 +18,7 @@ struct ClusterUpkeep: Sendable {
         while !Task.isCancelled {
             // The heartbeat in it is what tells nodes how old their picture of the tenants is (a day is too old).
             do { try await Task.sleep(for: Self.interval) } catch { break }
-            for shard in prepared.plan.shards { await round(shard.name) }
+            for member in prepared.region.members { await round(member.shard) }
         }
     }
 

@@ -49,7 +49,7 @@ struct HomeKeeper: Sendable {
     private func bringHome(_ shard: String, from leader: ShardView.Member, _ leaders: ShardLeaders) async {
         do {
             try await leaders.patroni.switchover(
-                at: leader.url.replacing("/patroni", with: ""), from: leader.region,
+                at: leader.url, from: leader.region,
                 to: prepared.region.name)
             logger.notice(
                 "a shard is led from home again",

@@ -114,10 +114,6 @@ public struct LocalSupervisor: Sendable {
 
     private func keepUp(_ prepared: PreparedRegion) async {
         await withDiscardingTaskGroup { group in
-            if prepared.region.isWitness {
-                group.addTask { try? await Task.sleep(for: .seconds(1 << 40)) }
-                return
-            }
             group.addTask { await ClusterUpkeep(prepared: prepared, logger: logger).run() }
             if prepared.plan.isReplicated {
                 group.addTask { await HomeKeeper(prepared: prepared, logger: logger).run() }

@@ -43,14 +43,13 @@ struct RegionCommand: AsyncParsableCommand {
                   zegel region status --dir /var/tmp/zegel3
                 """)
 
-        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
-        var dir: String
+        @OptionGroup var folder: LocalCommand.Folder
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let shards = try await ClusterOperations(directory: dir).status()
+                let shards = try await ClusterOperations(directory: folder.dir).status()
                 let names = Set(shards.flatMap { $0.members.map(\.region) }).sorted()
                 let regions = names.map { Summary($0, shards) }
                 if json { return answer(try zegel.json(regions)) }
@@ -80,20 +79,20 @@ struct RegionCommand: AsyncParsableCommand {
 
         @Argument(help: "The region.")
         var region: String
-        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
-        var dir: String
-        @Flag(name: .long, help: "Do not ask.")
-        var yes = false
+        @OptionGroup var folder: LocalCommand.Folder
+        @OptionGroup var confirmation: Confirmation
         @Flag(name: .long, help: "Print JSON: the shards that moved, and who leads them.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let operations = try ClusterOperations(directory: dir)
-                try confirmed(yes, "move every leader out of \(region)")
+                let operations = try ClusterOperations(directory: folder.dir)
+                try confirmation.ask("move every leader out of \(region)")
                 let moved = try await operations.drain(region, say: say)
                 if json { return answer(try zegel.json(moved)) }
-                say("region \(region) leads nothing; zegel region undrain \(region) --dir \(dir) ends it")
+                say(
+                    "region \(region) leads nothing; zegel region undrain \(region) --dir \(folder.dir) ends it"
+                )
             }
         }
     }
@@ -108,12 +107,11 @@ struct RegionCommand: AsyncParsableCommand {
 
         @Argument(help: "The region.")
         var region: String
-        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
-        var dir: String
+        @OptionGroup var folder: LocalCommand.Folder
 
         func run() async throws {
             try await reporting {
-                let was = try ClusterOperations(directory: dir).undrain(region)
+                let was = try ClusterOperations(directory: folder.dir).undrain(region)
                 say(
                     was ? "shards whose home is \(region) go back within half a minute" : "it was not drained"
                 )

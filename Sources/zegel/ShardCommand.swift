@@ -27,14 +27,13 @@ struct ShardCommand: AsyncParsableCommand {
 
         @Argument(help: "Only this shard.")
         var shard: String?
-        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
-        var dir: String
+        @OptionGroup var folder: LocalCommand.Folder
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let shards = try await ClusterOperations(directory: dir).status(shard)
+                let shards = try await ClusterOperations(directory: folder.dir).status(shard)
                 answer(json ? try zegel.json(shards) : shards.map(Self.text).joined(separator: "\n"))
                 if shards.contains(where: { !$0.troubles.isEmpty }) { throw ExitCode.failure }
             }
@@ -70,32 +69,19 @@ struct ShardCommand: AsyncParsableCommand {
         var shard: String
         @Option(name: .long, help: ArgumentHelp("The region that shall lead.", valueName: "region"))
         var to: String?
-        @Option(name: .long, help: ArgumentHelp("The local cluster's folder.", valueName: "dir"))
-        var dir: String
-        @Flag(name: .long, help: "Do not ask.")
-        var yes = false
+        @OptionGroup var folder: LocalCommand.Folder
+        @OptionGroup var confirmation: Confirmation
         @Flag(name: .long, help: "Print JSON: who led and who leads.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let operations = try ClusterOperations(directory: dir)
-                try confirmed(yes, "hand shard \(shard) over\(to.map { " to \($0)" } ?? "")")
+                let operations = try ClusterOperations(directory: folder.dir)
+                try confirmation.ask("hand shard \(shard) over\(to.map { " to \($0)" } ?? "")")
                 let change = try await operations.switchover(shard, to: to, say: say)
                 if json { return answer(try zegel.json(["from": change.from, "to": change.to])) }
                 say("shard \(shard) is led by \(change.to)")
             }
         }
     }
-}
-
-/// Asks on the terminal unless that was answered already.
-/// - Throws: `usage` when there is nobody to ask, `state` when the answer is no.
-func confirmed(_ yes: Bool, _ what: String) throws {
-    if yes { return }
-    guard isatty(0) == 1 else {
-        throw ClusterError(.usage, "to \(what), give --yes")
-    }
-    FileHandle.standardError.write(Data("\(what)? [y/N] ".utf8))
-    guard readLine()?.lowercased().hasPrefix("y") == true else { throw ClusterError(.state, "not done") }
 }

@@ -116,8 +116,6 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                 reading: route.pool(limit: 4, waitLimit: .seconds(10))
             )
         }
-        let leaders = Task { await routes.watch?.run() }
-        defer { leaders.cancel() }
         try await waitForDatabases(shards.map(\.pool), control)
         let workers = shards.map { shard in
             ShardWorker(
@@ -141,6 +139,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         await withGracefulShutdownHandler {
             await withTaskGroup(of: Void.self) { tasks in
                 tasks.addTask { await control.run() }
+                if let leaders = routes.watch { tasks.addTask { await leaders.run() } }
                 tasks.addTask { await policies.refreshContinually() }
                 if settings.scan.hosts != .off { tasks.addTask { await scans.run() } }
                 await withTaskGroup(of: Void.self) { working in

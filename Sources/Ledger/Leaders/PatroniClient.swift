@@ -45,7 +45,8 @@ public struct PatroniClient: Sendable {
     /// Ends idle connections.
     public func shutDown() { http.shutDown() }
 
-    /// How a shard stands, as the first of its Patronis tells that answers: all are asked at once.
+    /// How a shard stands. All of its Patronis are asked at once, and the one is believed that names a leader of the newest timeline: one
+    /// that is cut off tells of the past.
     /// - Parameter urls: the Patronis of the shard's members.
     /// - Throws: `unreachable` when none answered in time.
     public func view(
@@ -60,15 +61,9 @@ public struct PatroniClient: Sendable {
                     return try? ShardView(shard: shard, json: answer.body)
                 }
             }
-            // One that is cut off tells of the past; one that names a leader is preferred, that of the newest timeline.
-            var best: ShardView?
-            for await view in group {
-                guard let view else { continue }
-                if (view.leader?.timeline ?? -1) > (best?.leader?.timeline ?? -2) { best = view }
-                if view.leader != nil { break }
-            }
-            group.cancelAll()
-            return best
+            var views: [ShardView] = []
+            for await view in group { if let view { views.append(view) } }
+            return ShardView.newest(of: views)
         }
         guard let found else {
             throw PatroniError(
@@ -89,14 +84,6 @@ public struct PatroniClient: Sendable {
     {
         let body = try Self.json(["leader": leader, "candidate": candidate])
         let answer = try await send(.post, url + "/switchover", body: body, limit: .seconds(60))
-        guard answer.status == 200 else { throw Self.refusal(answer) }
-    }
-
-    /// Makes a member lead although there is no leader to hand over: what the leader had alone is lost.
-    /// - Throws: `refused` with Patroni's reason.
-    public func failover(at url: String, to candidate: String) async throws(PatroniError) {
-        let answer = try await send(
-            .post, url + "/failover", body: try Self.json(["candidate": candidate]), limit: .seconds(60))
         guard answer.status == 200 else { throw Self.refusal(answer) }
     }
 

@@ -31,7 +31,7 @@ public struct ShardView: Sendable, Equatable, Codable {
         public var host: String
         /// PostgreSQL's port.
         public var port: Int
-        /// Its Patroni's address.
+        /// Its Patroni: `https://address:port`.
         public var url: String
         /// The timeline that it is on; nil: it does not say.
         public var timeline: Int?
@@ -53,6 +53,11 @@ public struct ShardView: Sendable, Equatable, Codable {
 
     /// Who leads; nil: nobody.
     public var leader: Member? { members.first { $0.role == .leader } }
+
+    /// The one of several that knows most: it names a leader, of the newest timeline.
+    static func newest(of views: [ShardView]) -> ShardView? {
+        views.max { ($0.leader?.timeline ?? -1) < ($1.leader?.timeline ?? -1) }
+    }
 
     /// The member of a region.
     public func member(_ region: String) -> Member? { members.first { $0.region == region } }
@@ -101,7 +106,8 @@ extension ShardView {
             return Member(
                 region: member.name, role: Member.Role(rawValue: member.role ?? "") ?? .other,
                 state: member.state ?? "unknown", host: member.host ?? "", port: member.port ?? 0,
-                url: member.url ?? "", timeline: member.timeline, lag: lag)
+                // Patroni tells the address of one of its pages.
+                url: (member.url ?? "").replacing("/patroni", with: ""), timeline: member.timeline, lag: lag)
         }.sorted { $0.region < $1.region }
     }
 }
