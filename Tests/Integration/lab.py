@@ -301,8 +301,9 @@ class Cluster:
         c.check_hostname = False
         return c
 
-    def smtp(self, timeout=30):
-        host, port = self.e["regions"][0]["smtp"][0].rsplit(":", 1)
+    def smtp(self, timeout=30, address=None):
+        """A session with an edge, the first one unless `address` (host:port) says another."""
+        host, port = (address or self.e["regions"][0]["smtp"][0]).rsplit(":", 1)
         s = smtplib.SMTP(host, int(port), local_hostname="client.demo.test", timeout=timeout)
         s.starttls(context=self.context())
         s.ehlo("client.demo.test")
@@ -396,7 +397,7 @@ class Client:
             first = False
             try:
                 if self.session is None:
-                    self.session = self.cluster.smtp()
+                    self.session = self.connect()
                 code, _ = self.session.mail(sender, ["BODY=8BITMIME"])
                 if code == 250:
                     for recipient in recipients:
@@ -414,6 +415,9 @@ class Client:
                 self._drop()
             time.sleep(0.1)
         return None
+
+    def connect(self):
+        return self.cluster.smtp()
 
     def _drop(self):
         if self.session is not None:

@@ -24,20 +24,14 @@ ROWS = """SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
 class Roaming(Client):
     """A client with the edges of all regions: when one does not answer, it goes to the next."""
 
-    def __init__(self, cluster, start, give_up=120):
-        super().__init__(cluster, give_up)
+    def __init__(self, cluster, start):
+        super().__init__(cluster, give_up=120)
         self.regions, self.at = [r["smtp"][0] for r in cluster.e["regions"]], start
-        self.context, self.user = cluster.context(), (cluster.e["smtp_user"], cluster.e["smtp_password"])
-        self.cluster = self
 
-    def smtp(self):
-        host, port = self.regions[self.at % len(self.regions)].rsplit(":", 1)
+    def connect(self):
+        address = self.regions[self.at % len(self.regions)]
         self.at += 1
-        s = smtplib.SMTP(host, int(port), local_hostname="client.demo.test", timeout=10)
-        s.starttls(context=self.context)
-        s.ehlo("client.demo.test")
-        s.login(*self.user)
-        return s
+        return self.cluster.smtp(timeout=10, address=address)
 
 
 def zegel(z, *command, timeout=150):
