@@ -92,7 +92,7 @@ let package = Package(
                 .embedInCode("0006_evidence.sql"), .embedInCode("0007_policy_cache.sql"),
                 .embedInCode("0008_edge_rights.sql"), .embedInCode("0009_host_scan.sql"),
                 .embedInCode("0010_content_parts.sql"), .embedInCode("0011_regions.sql"),
-                .embedInCode("0012_withdrawal.sql"),
+                .embedInCode("0012_withdrawal.sql"), .embedInCode("0013_replays.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",

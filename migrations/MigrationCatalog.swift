@@ -32,5 +32,6 @@ public enum MigrationCatalog {
         Migration(10, "content_parts", PackageResources._010_content_parts_sql),
         Migration(11, "regions", PackageResources._011_regions_sql),
         Migration(12, "withdrawal", PackageResources._012_withdrawal_sql),
+        Migration(13, "replays", PackageResources._013_replays_sql),
     ]
 }

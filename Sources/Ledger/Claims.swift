@@ -37,7 +37,7 @@ public struct ClaimedDelivery: Sendable {
     /// Attempts before this one.
     public let attempts: Int32
     /// A final dot of it may have been sent and not been answered.
-    public let possibleDuplicate: Bool
+    public var possibleDuplicate: Bool
     /// Whether its sender was told of the delay.
     public let delayReported: Bool
     /// Whose it is.

@@ -44,7 +44,7 @@ public struct EventRow: Sendable {
 /// How one recipient of a delivery ended.
 public struct EndedRecipient: Sendable {
     /// The terminal states.
-    public enum State: String, Sendable { case delivered, refused, bounced, expired, cancelled }
+    public enum State: String, Sendable { case delivered, refused, bounced, expired, cancelled, duplicate }
     /// Its number.
     public let number: Int32
     /// How.

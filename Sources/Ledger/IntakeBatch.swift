@@ -105,7 +105,12 @@ public struct MessageRow: Sendable {
     /// By number.
     public let recipients: [RecipientRow]
     /// 32 bytes; nil for a message that no client can repeat.
-    public let replayTag: [UInt8]?
+    public var replayTag: [UInt8]?
+    /// The same under yesterday's key, while a client may still repeat what it sent before midnight.
+    public let previousTag: [UInt8]?
+    /// The same bytes were taken before, from a client that has shown that it got its 250: a try of that client which stood still on
+    /// its way looks just so. Its deliveries are marked.
+    public var isPossibleDuplicate = false
     /// Set on a delivery status notification: the message it reports on.
     public let reportsOn: UUID?
 
@@ -114,7 +119,7 @@ public struct MessageRow: Sendable {
         id: UUID, tenant: String, acceptedAt: Date, ruleset: String, size: Int64, keyedDigest: [UInt8],
         contentKey: KeyReference, metadataKey: KeyReference, sealedEnvelope: [UInt8], frames: [[UInt8]],
         frameCount: Int32, deliveries: [DeliveryRow], recipients: [RecipientRow], replayTag: [UInt8]?,
-        reportsOn: UUID? = nil
+        previousTag: [UInt8]? = nil, reportsOn: UUID? = nil
     ) {
         self.id = id
         self.tenant = tenant
@@ -130,6 +135,7 @@ public struct MessageRow: Sendable {
         self.deliveries = deliveries
         self.recipients = recipients
         self.replayTag = replayTag
+        self.previousTag = previousTag
         self.reportsOn = reportsOn
     }
 

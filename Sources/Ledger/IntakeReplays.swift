@@ -12,30 +12,42 @@ public struct Withdrawal: Sendable {
     public let standing: Set<UUID>
 }
 
+/// What was taken before with the same bytes and envelope.
+public enum EarlierAccept: Sendable, Equatable {
+    /// This message, which stands from now on: a client that repeats may have its 250.
+    case stands(UUID)
+    /// One whose client has shown that it got the 250.
+    case acknowledged
+}
+
 extension IntakeLedger {
-    /// The first message with these bytes and envelope, made to stand by this commit; nil when there is none (any more).
-    /// Throws `NotDurable` when its commit is not durable; ask again then.
-    public func replay(of tag: [UInt8]) async throws -> UUID? {
+    /// The first message with these bytes and envelope, made to stand by this commit unless its client has its 250; nil when there is
+    /// none (any more). Throws `NotDurable` when its commit is not durable; ask again then.
+    public func replay(of tag: [UInt8]) async throws -> EarlierAccept? {
         try await committed { session in
-            let id = try session.query("SELECT ledger.replay_of($1)", [.bytes(tag)]).first?.optionalUUID(0)
-            return (id, isReliedOn: id != nil)
+            let first = try session.query("SELECT first FROM ledger.replay_of($1)", [.bytes(tag)]).first
+                .map { try Self.earlier($0.optionalUUID(0)) }
+            return (first, isReliedOn: first != nil)
         }
     }
 
-    /// The first messages with these tags, made to stand by this commit; tags without one are left out. For what is looked for ahead
-    /// of a commit: a client that repeats after midnight is known by yesterday's tag only.
+    /// The same of several tags; those of which there is no message are left out. For what is looked for ahead of a commit: a client
+    /// that repeats after midnight is known by yesterday's tag only.
     /// Throws `NotDurable` when its commit is not durable; ask again then.
-    public func replays(of tags: [[UInt8]]) async throws -> [[UInt8]: UUID] {
+    public func replays(of tags: [[UInt8]]) async throws -> [[UInt8]: EarlierAccept] {
         try await committed { session in
-            var found: [[UInt8]: UUID] = [:]
+            var found: [[UInt8]: EarlierAccept] = [:]
             for row in try session.query(
-                "SELECT t, ledger.replay_of(t) FROM unnest($1) AS n(t)", [.bytesArray(tags)])
+                "SELECT t, r.first FROM unnest($1) AS n(t) CROSS JOIN LATERAL ledger.replay_of(t) r",
+                [.bytesArray(tags)])
             {
-                if let id = try row.optionalUUID(1) { found[try row.bytes(0)] = id }
+                found[try row.bytes(0)] = Self.earlier(try row.optionalUUID(1))
             }
             return (found, isReliedOn: !found.isEmpty)
         }
     }
+
+    private static func earlier(_ id: UUID?) -> EarlierAccept { id.map { .stands($0) } ?? .acknowledged }
 
     /// Takes back messages whose clients are about to be told 451, unless somebody relies on them.
     /// Throws `NotDurable` when its commit is not durable: it may be undone by a change of leader, so ask again; what was taken back

@@ -29,7 +29,7 @@ enum IntakeScript {
         var steps: [PostgresScriptStep] = [.sql("BEGIN")]
         if marker { steps.append(.sql(DurableMark.statement)) }
         if !batch.acknowledgedTags.isEmpty {
-            steps.append(.sql("SELECT ledger.forget_tags(\(literal(batch.acknowledgedTags)))"))
+            steps.append(.sql("SELECT ledger.acknowledge_tags(\(literal(batch.acknowledgedTags)))"))
         }
         if !batch.batchKeys.isEmpty { steps.append(batchKeys(batch.batchKeys)) }
         let finished = batch.messages.filter(\.isUploaded)
@@ -159,7 +159,7 @@ enum IntakeScript {
     }
 
     private static func deliveries(_ messages: [MessageRow]) -> PostgresScriptStep {
-        var rows = PostgresCopyRows(columns: 5, reserve: messages.count * 128)
+        var rows = PostgresCopyRows(columns: 6, reserve: messages.count * 128)
         for message in messages {
             for delivery in message.deliveries {
                 rows.beginRow()
@@ -168,9 +168,12 @@ enum IntakeScript {
                 rows.append(text: message.tenant)
                 rows.append(text: delivery.lane)
                 rows.append(timestamp: message.acceptedAt)
+                rows.append(bool: message.isPossibleDuplicate)
             }
         }
-        return .copy(table: "ledger.delivery", columns: ["message_id", "no", "tenant", "lane", "due"], rows)
+        return .copy(
+            table: "ledger.delivery",
+            columns: ["message_id", "no", "tenant", "lane", "due", "possible_duplicate"], rows)
     }
 
     private static func events(_ batch: IntakeBatch) -> PostgresScriptStep? {
@@ -204,16 +207,18 @@ enum IntakeScript {
     }
 
     private static func tags(_ messages: [MessageRow]) -> PostgresScriptStep? {
-        var rows = PostgresCopyRows(columns: 3, reserve: messages.count * 96)
+        var rows = PostgresCopyRows(columns: 4, reserve: messages.count * 96)
         for message in messages {
             guard let tag = message.replayTag else { continue }
             rows.beginRow()
             rows.append(bytes: tag)
             rows.append(uuid: message.id)
             rows.append(timestamp: message.acceptedAt)
+            if let tag = message.previousTag { rows.append(bytes: tag) } else { rows.appendNull() }
         }
         if rows.rowCount == 0 { return nil }
-        return .copy(table: "ledger.replay", columns: ["tag", "message_id", "accepted_at"], rows)
+        return .copy(
+            table: "ledger.replay", columns: ["tag", "message_id", "accepted_at", "previous_tag"], rows)
     }
 
     // Literals of ids, numbers and digests only; the single text (a tenant's id) is quoted.

@@ -141,6 +141,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let keyDestroyed = ReasonCode("key-destroyed")
     /// The answer to the end of the content never came.
     public static let finalDotInDoubt = ReasonCode("final-dot-in-doubt")
+    /// The same bytes and envelope were taken in before, as another message, which is delivered in its stead.
+    public static let replayed = ReasonCode("replayed")
     /// An operator decided so.
     public static let operatorDecision = ReasonCode("operator-decision")
     /// Too much is under way.

@@ -286,6 +286,11 @@ extension ReasonCode {
             "It is not known whether the recipient's mail server took the message."
         ),
         (
+            .replayed,
+            "Hetzelfde bericht was al eerder aangenomen en wordt onder dat kenmerk afgeleverd.",
+            "The same message had been taken in before and is delivered under that id."
+        ),
+        (
             .operatorDecision,
             "Een beheerder heeft dit besloten.",
             "An operator decided this."

@@ -12,12 +12,16 @@ import Testing
         var random: SeededRandom
         var messages: Set<UUID> = []
         var tags: [[UInt8]: UUID] = [:]
+        /// Those whose clients have shown that they have their 250.
+        var acknowledged: Set<[UInt8]> = []
+        /// Taken although the same bytes had been, and marked.
+        var marked: Set<UUID> = []
         var keys: Set<UUID> = []
         var faultRate = 0.4
 
         mutating func apply(_ batch: IntakeBatch, isRepeat: Bool) -> PostgresError? {
             var next = self
-            for tag in batch.acknowledgedTags { next.tags[tag] = nil }
+            next.acknowledged.formUnion(batch.acknowledgedTags.filter { next.tags[$0] != nil })
             for key in batch.batchKeys where !(isRepeat && next.keys.contains(key.id)) {
                 if !next.keys.insert(key.id).inserted {
                     return PostgresError(.server, "key", sqlState: "23505", table: "batch_key")
@@ -28,6 +32,7 @@ import Testing
                 if !next.messages.insert(message.id).inserted {
                     return PostgresError(.server, "id", sqlState: "23505", table: "message_p20261124")
                 }
+                if message.isPossibleDuplicate { next.marked.insert(message.id) }
                 if let tag = message.replayTag {
                     if next.tags[tag] != nil { return GroupCommitTests.conflict }
                     next.tags[tag] = message.id
@@ -108,7 +113,8 @@ import Testing
                 },
                 replay: { tag in
                     if Double.random(in: 0..<1, using: &shard.random) < shard.faultRate * 0.5 { return nil }
-                    return .some(shard.tags[tag])
+                    if shard.acknowledged.contains(tag) { return .some(.acknowledged) }
+                    return .some(shard.tags[tag].map { .stands($0) })
                 },
                 withdraw: { ids in
                     if Double.random(in: 0..<1, using: &shard.random) < shard.faultRate * 0.5 { return nil }
@@ -131,6 +137,12 @@ import Testing
                 }
             }
         }
+        // What was taken under a tag that another has is marked.
+        let unmarked = rows.filter { ticket, row in
+            shard.messages.contains(row.id) && !shard.marked.contains(row.id) && row.replayTag != nil
+                && row.replayTag.flatMap { shard.tags[$0] } != row.id && driver.told[ticket] != .unsettled
+        }
+        #expect(unmarked.isEmpty, "seed \(seed)")
         let unanswered = (0..<ticket).filter { driver.told[$0] == nil }
         #expect(unanswered.isEmpty, "seed \(seed)")
         for (ticket, answer) in driver.told {

@@ -9,14 +9,17 @@ import Testing
 @Suite("Group commit") struct GroupCommitTests {
     static let start = ContinuousClock.now
 
-    static func message(tag: [UInt8]? = nil, octets: Int = 10, isUploaded: Bool = false) -> MessageRow {
+    static func message(
+        tag: [UInt8]? = nil, previousTag: [UInt8]? = nil, octets: Int = 10, isUploaded: Bool = false
+    ) -> MessageRow {
         let key = KeyReference(batchKeyID: UUID(), index: 0, wrapped: [1])
         return MessageRow(
             id: UUID(), tenant: "demo", acceptedAt: Date(), ruleset: "secure", size: Int64(octets),
             keyedDigest: [1], contentKey: key, metadataKey: key, sealedEnvelope: [1],
             frames: isUploaded ? [] : [[UInt8](repeating: 0, count: octets)], frameCount: 1,
             deliveries: [DeliveryRow(number: 0, lane: "bar.test")],
-            recipients: [RecipientRow(number: 0, delivery: 0, sealedAddress: [1])], replayTag: tag)
+            recipients: [RecipientRow(number: 0, delivery: 0, sealedAddress: [1])], replayTag: tag,
+            previousTag: previousTag)
     }
 
     static func batchKey() -> BatchKeyRow {
@@ -44,14 +47,14 @@ import Testing
             group = GroupCommit(limits: limits)
         }
 
-        mutating func put(_ row: MessageRow, _ ticket: Int, previousTag: [UInt8]? = nil) -> Bool {
-            group.enqueue(.message(row, previousTag: previousTag), ticket: ticket, now: now)
+        mutating func put(_ row: MessageRow, _ ticket: Int) -> Bool {
+            group.enqueue(.message(row), ticket: ticket, now: now)
         }
 
         mutating func run(
             submit: (IntakeBatch, Bool, inout ContinuousClock.Instant) -> IntakeOutcome,
-            replay: ([UInt8]) -> UUID?? = { _ in .some(nil) },
-            lookUp: ([[UInt8]]) -> [[UInt8]: UUID]? = { _ in [:] },
+            replay: ([UInt8]) -> EarlierAccept?? = { _ in .some(nil) },
+            lookUp: ([[UInt8]]) -> [[UInt8]: EarlierAccept]? = { _ in [:] },
             withdraw: ([UUID]) -> Set<UUID>? = { _ in [] }, abandon: (UUID) -> Void = { _ in }
         ) {
             while steps < 10_000 {
@@ -184,7 +187,7 @@ import Testing
             submit: { _, _, _ in .atFault(Self.conflict) },
             replay: { _ in
                 tries += 1
-                return tries < 3 ? nil : first
+                return tries < 3 ? nil : .stands(first)
             }, abandon: { _ in abandoned += 1 })
         #expect(driver.told[1] == .replayed(first))
         #expect(tries == 3)
@@ -203,12 +206,43 @@ import Testing
         #expect(driver.told[1] == .durable)
     }
 
+    @Test(
+        "The same bytes as a message whose client has its 250 are taken, marked, and the first keeps the tag")
+    func replayOfAcknowledged() {
+        var driver = Driver()
+        _ = driver.put(Self.message(tag: [7]), 1)
+        var committed: [MessageRow] = []
+        driver.run(
+            submit: { batch, _, _ in
+                guard batch.messages.allSatisfy(\.isPossibleDuplicate) else { return .atFault(Self.conflict) }
+                committed += batch.messages
+                return .durable
+            }, replay: { _ in .acknowledged })
+        #expect(driver.told[1] == .durable)
+        #expect(committed.map(\.replayTag) == [nil])
+    }
+
+    @Test("The same before midnight: it is taken, marked, under its own tag")
+    func replayOfAcknowledgedYesterday() {
+        var driver = Driver()
+        _ = driver.put(Self.message(tag: [1], previousTag: [11]), 1)
+        var committed: [MessageRow] = []
+        driver.run(
+            submit: { batch, _, _ in
+                committed += batch.messages
+                return .durable
+            }, lookUp: { _ in [[11]: .acknowledged] })
+        #expect(driver.told[1] == .durable)
+        #expect(committed.map(\.isPossibleDuplicate) == [true])
+        #expect(committed.map(\.replayTag) == [[1]])
+    }
+
     @Test("Yesterday's tags are looked up before the commit, once")
     func previousTags() {
         var driver = Driver()
         let first = UUID()
-        _ = driver.put(Self.message(tag: [1]), 1, previousTag: [11])
-        _ = driver.put(Self.message(tag: [2]), 2, previousTag: [12])
+        _ = driver.put(Self.message(tag: [1], previousTag: [11]), 1)
+        _ = driver.put(Self.message(tag: [2], previousTag: [12]), 2)
         var lookUps = 0
         var commits = 0
         driver.run(
@@ -220,7 +254,7 @@ import Testing
             lookUp: { tags in
                 lookUps += 1
                 #expect(Set(tags) == [[11], [12]])
-                return [[11]: first]
+                return [[11]: .stands(first)]
             })
         #expect(driver.told == [1: .replayed(first), 2: .durable])
         #expect(lookUps == 1)
@@ -433,7 +467,7 @@ import Testing
     func takeUnsent() {
         var group = GroupCommit<Int>()
         func put(_ row: MessageRow, _ ticket: Int) {
-            let isTaken = group.enqueue(.message(row, previousTag: nil), ticket: ticket, now: Self.start)
+            let isTaken = group.enqueue(.message(row), ticket: ticket, now: Self.start)
             #expect(isTaken)
         }
         func submit(_ outcome: IntakeOutcome) {

@@ -120,7 +120,7 @@ import Testing
     func lackingKey() async throws {
         let pair = try await Pair.make()
         let home = pair.shards.all[0]
-        pair.put(.message(GroupCommitTests.message(), previousTag: nil), at: home)
+        pair.put(.message(GroupCommitTests.message()), at: home)
         try await eventually("it is answered") { !pair.answers.list.isEmpty }
         #expect(pair.answers.list == ["atFault a"])
         #expect(try await pair.home.count("SELECT count(*) FROM ledger.message") == 0)

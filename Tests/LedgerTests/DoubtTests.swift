@@ -143,8 +143,8 @@ import Testing
         #expect(try await !Self.isTaken { _ = try await strict.replays(of: [otherTag]) })
         #expect(try await !Self.isTaken { _ = try await strict.withdraw(withdrawn) })
 
-        #expect(try await intake.replay(of: tag) == relied.id)
-        #expect(try await intake.replays(of: [otherTag]) == [otherTag: repeated.id])
+        #expect(try await intake.replay(of: tag) == .stands(relied.id))
+        #expect(try await intake.replays(of: [otherTag]) == [otherTag: .stands(repeated.id)])
         let settled = try await intake.withdraw(withdrawn)
         #expect(settled.standing == [claimed.id])
         #expect(settled.withdrawn.isEmpty, "it had been taken back by the commits that did not count")

@@ -28,7 +28,8 @@ import Testing
     private static let edgeFunctions: Set<String> = [
         "control.replay_keys", "control.known_replay_keys", "ledger.current_incarnation",
         "ledger.touch_uploads", "ledger.finish_uploads",
-        "ledger.abandon_upload", "ledger.known_messages", "ledger.known_batch_keys", "ledger.forget_tags",
+        "ledger.abandon_upload", "ledger.known_messages", "ledger.known_batch_keys",
+        "ledger.acknowledge_tags",
         "ledger.replay_of", "ledger.withdraw",
     ]
 

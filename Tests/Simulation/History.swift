@@ -19,9 +19,9 @@ public struct History: Sendable {
 
     /// Runs the history of a seed.
     public static func run(
-        seed: UInt64, rules: Rules = Rules(), flaw: Flaw? = nil, isTraced: Bool = false
+        seed: UInt64, flaw: Flaw? = nil, isTraced: Bool = false
     ) -> History {
-        var world = World(seed: seed, rules: rules, flaw: flaw, lean: flaw?.shows, isTraced: isTraced)
+        var world = World(seed: seed, flaw: flaw, lean: flaw?.shows, isTraced: isTraced)
         world.run()
         var copies: Set<Int> = []
         for copy in world.copies {

@@ -20,7 +20,8 @@ extension World {
                 case .refused, .bounced, .expired: ended.insert(index)
                 default: break
                 }
-                if event.possibleDuplicate || event.kind == .duplicate { marked[index, default: 0] += 1 }
+                // A replay that was not sent marks nothing.
+                if event.possibleDuplicate { marked[index, default: 0] += 1 }
             }
         }
         // Law 5: a message lives in one shard.

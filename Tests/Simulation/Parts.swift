@@ -78,9 +78,10 @@ struct Attempt {
     var isGranted: Bool?
     var isTransferred = false
     var possibleDuplicate: Bool
-    /// Shards that were asked for the same bytes.
-    var asked = 0
-    var askingSince: Ticks = -1
+    /// About the same bytes in other shards; nil: not begun.
+    var inquiry: ReplayInquiry?
+    /// Shards that this round has not asked yet.
+    var round: [Int] = []
     /// How often the node had been stopped when the final dot was checked.
     var pauses: Int32 = 0
     /// For the laws.
@@ -143,7 +144,7 @@ enum Caller {
     case completion(worker: Int)
     case upkeep(worker: Int)
     case question(attempt: Int, shard: Int)
-    case yielding(attempt: Int, shard: Int)
+    case yielding(attempt: Int, shard: Int, to: UUID)
 }
 
 /// One request on its way.

@@ -36,18 +36,16 @@ struct ShardModel: Sendable {
     private(set) var waiting: [Waiting] = []
     private(set) var blocked: [(ticket: Int, request: ShardRequest)] = []
     let times: Times
-    let rules: Rules
     let flaw: Flaw?
     /// The timeline that it leads.
     let timeline: Int32
     /// For a flaw: claims of each delivery since it leads.
     var claimsHere: [Int: Int64] = [:]
 
-    init(tables: ShardTables, timeline: Int32, times: Times, rules: Rules, flaw: Flaw?) {
+    init(tables: ShardTables, timeline: Int32, times: Times, flaw: Flaw?) {
         self.tables = tables
         self.timeline = timeline
         self.times = times
-        self.rules = rules
         self.flaw = flaw
     }
 
@@ -176,15 +174,17 @@ struct ShardModel: Sendable {
         case .promote: return promote(&work)
         case .ask(let content):
             // That nobody holds a tag is relied on: only a leader that still has the quorum may say so.
-            if rules.crossShard == .guarded, flaw != .unmarkedQuestion { work.mustLog = true }
-            guard let tag = tables.tag(content) else { return .first(nil) }
+            if flaw != .unmarkedQuestion { work.mustLog = true }
+            guard let tag = tables.tag(content) else { return .holders([]) }
             let message = Int(tag.message)
             let wasClaimed = (0..<ShardTables.deliveriesOfMessage).contains { number in
                 guard number < Int(tables.message(message)?.deliveries ?? 0) else { return false }
                 return tables.delivery(ShardTables.delivery(message, number)).map { $0.fence > 0 } ?? true
             }
-            return .holder(
-                messageID(message), isAcknowledged: tag.isAcknowledged, wasClaimed: wasClaimed)
+            return .holders([
+                ReplayHolder(
+                    message: messageID(message), isAcknowledged: tag.isAcknowledged, wasClaimed: wasClaimed)
+            ])
         case .yield(let content, let to):
             guard var tag = tables.tag(content), Int(tag.message) == SimulatedID.number(to) else {
                 return .flag(false)

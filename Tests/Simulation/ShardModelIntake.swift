@@ -13,7 +13,7 @@ extension ShardModel {
             guard var row = tables.tag(content) else { continue }
             if isLocked(.tag, content) { return nil }
             work.lock(.tag, content)
-            if rules.acknowledgement == .forgets {
+            if flaw == .forgottenTags {
                 forgotten.insert(content)
                 work.write(.tag(content, nil))
             } else {
@@ -33,23 +33,19 @@ extension ShardModel {
             let message = SimulatedID.number(row.id)
             ids[message] = row.id
             let content = row.replayTag.map(SimulatedID.content)
-            var isSuspect = false
             if let content {
                 if isLocked(.tag, content) { return nil }
-                if let tag = tables.tag(content), !forgotten.contains(content) {
-                    if !tag.isAcknowledged { return failed("replay", &work) }
-                    isSuspect = true
+                if tables.tag(content) != nil, !forgotten.contains(content) {
+                    return failed("replay", &work)
                 }
                 if !taken.insert(content).inserted { return failed("replay", &work) }
             }
-            add(row, message, content, isSuspect, &work)
+            add(row, message, content, &work)
         }
         return .done
     }
 
-    mutating func add(
-        _ row: MessageRow, _ message: Int, _ content: Int?, _ isSuspect: Bool, _ work: inout Work
-    ) {
+    mutating func add(_ row: MessageRow, _ message: Int, _ content: Int?, _ work: inout Work) {
         work.lock(.message, message)
         let deliveries = row.deliveries.count
         let recipients = row.recipients.count / max(1, deliveries)
@@ -62,14 +58,14 @@ extension ShardModel {
         let due = Ticks(exactly: (row.acceptedAt.timeIntervalSinceReferenceDate * 1e6).rounded()) ?? 0
         for delivery in 0..<deliveries {
             var one = ShardTables.Delivery(due: due)
-            one.possibleDuplicate = isSuspect
+            one.possibleDuplicate = row.isPossibleDuplicate
             work.write(.delivery(ShardTables.delivery(message, delivery), one))
         }
         for recipient in 0..<row.recipients.count {
             work.write(.recipient(ShardTables.recipient(message, recipient), .open))
             work.write(event(0, message, recipient, .accepted, false))
         }
-        if let content, !isSuspect {
+        if let content {
             work.lock(.tag, content)
             work.write(.tag(content, ShardTables.Tag(message: Int32(message))))
         }
@@ -90,12 +86,13 @@ extension ShardModel {
     }
 
     func replay(_ content: Int, _ work: inout Work) -> ShardReply? {
-        guard var tag = tables.tag(content), !tag.isAcknowledged else { return .first(nil) }
+        guard var tag = tables.tag(content) else { return .earlier(nil) }
         if isLocked(.tag, content) { return nil }
+        if tag.isAcknowledged { return .earlier(.acknowledged) }
         tag.isReplayed = true
         work.lock(.tag, content)
         work.write(.tag(content, tag))
-        return .first(messageID(Int(tag.message)))
+        return .earlier(.stands(messageID(Int(tag.message))))
     }
 
     func withdraw(_ ids: [UUID], _ work: inout Work) -> ShardReply? {

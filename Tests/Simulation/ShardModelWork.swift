@@ -332,6 +332,7 @@ extension ShardTables.Recipient {
         case .bounced: "bounced"
         case .expired: "expired"
         case .cancelled: "cancelled"
+        case .duplicate: "duplicate"
         case .withdrawn: "withdrawn"
         }
     }
@@ -343,6 +344,7 @@ extension ShardTables.Recipient {
         case "bounced": self = .bounced
         case "expired": self = .expired
         case "cancelled": self = .cancelled
+        case "duplicate": self = .duplicate
         default: return nil
         }
     }

@@ -52,8 +52,8 @@ enum ShardReply: Sendable {
     case conflict(PostgresError)
     /// Messages.
     case messages(Set<UUID>)
-    /// The message that stands.
-    case first(UUID?)
+    /// What was taken before with these bytes.
+    case earlier(EarlierAccept?)
     /// What was withdrawn, and what stands.
     case withdrawal(withdrawn: Set<UUID>, standing: Set<UUID>)
     /// Claims.
@@ -66,8 +66,8 @@ enum ShardReply: Sendable {
     case results([CompletionResult])
     /// How many.
     case counts(Int, Int)
-    /// A message with these bytes: its number, whether its tag is acknowledged, whether it was ever claimed.
-    case holder(UUID, isAcknowledged: Bool, wasClaimed: Bool)
+    /// Messages with these bytes.
+    case holders([ReplayHolder])
 }
 
 /// What a claim shows.

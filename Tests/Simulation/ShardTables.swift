@@ -43,7 +43,7 @@ public struct ShardTables: Sendable {
 
     /// `ledger.recipient.state`.
     public enum Recipient: UInt8, Sendable {
-        case open, held, delivered, refused, bounced, expired, cancelled, withdrawn
+        case open, held, delivered, refused, bounced, expired, cancelled, withdrawn, duplicate
     }
 
     /// `ledger.replay`.
@@ -52,7 +52,7 @@ public struct ShardTables: Sendable {
         public var message: Int32
         /// Somebody was told so.
         public var isReplayed = false
-        /// Its client has shown that it has the 250 (only where tags are kept, `Rules`).
+        /// Its client has shown that it has the 250 .
         public var isAcknowledged = false
     }
 

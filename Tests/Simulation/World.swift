@@ -28,7 +28,6 @@ struct World {
     /// Where its calendar begins, in microseconds of `Date`'s reference.
     static let calendar = Ticks.seconds(800_000_000)
 
-    let rules: Rules
     let flaw: Flaw?
     var dice: Dice
     let temper: Temper

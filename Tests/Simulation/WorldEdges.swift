@@ -33,7 +33,7 @@ extension World {
         push(.clientTires(try: number), after: patience)
         let now = instant(edges[edge].node)
         if edges[edge].committers[shard].group.enqueue(
-            .message(messages[message].row, previousTag: nil), ticket: number, now: now)
+            .message(messages[message].row), ticket: number, now: now)
         {
             commit(edge, shard)
         } else {
@@ -243,7 +243,7 @@ extension World {
         for id in ids {
             let row = messages[SimulatedID.number(id)].row
             _ = edges[edge].committers[other].group.enqueue(
-                .message(row, previousTag: nil), ticket: nil, now: instant(edges[edge].node))
+                .message(row), ticket: nil, now: instant(edges[edge].node))
         }
         commit(edge, other)
     }
@@ -268,18 +268,25 @@ extension World {
 
     mutating func replayed(_ edge: Int, _ shard: Int, _ answer: CallAnswer) {
         edges[edge].committers[shard].isBusy = false
-        var first: UUID??
-        if case .done(.first(let id), let isWarned, let hasNames) = answer,
-            id == nil || isSure(isWarned, hasNames, .warnedReplayCounts)
+        var first: EarlierAccept??
+        if case .done(.earlier(let earlier), let isWarned, let hasNames) = answer,
+            earlier == nil || isSure(isWarned, hasNames, .warnedReplayCounts)
         {
-            first = .some(id)
+            first = .some(earlier)
         }
-        note(
-            "\(name(edge: edge)): a replay is \(first.map { $0.map { "of m\(SimulatedID.number($0))" } ?? "of nothing" } ?? "not certain yet")"
-        )
+        note("\(name(edge: edge)): a replay is \(word(first))")
         edges[edge].committers[shard].group.replayed(first, now: instant(edges[edge].node))
         tell(edge, shard)
         commit(edge, shard)
+    }
+
+    private func word(_ first: EarlierAccept??) -> String {
+        switch first {
+        case .some(.stands(let id)?): "of m\(SimulatedID.number(id))"
+        case .some(.acknowledged?): "of one whose client has its 250"
+        case .some(nil): "of nothing"
+        case nil: "not certain yet"
+        }
     }
 
     mutating func withdrawn(_ edge: Int, _ shard: Int, _ answer: CallAnswer) {

@@ -7,8 +7,7 @@ import Ledger
 
 extension World {
     /// A history of a seed, before anything has happened.
-    init(seed: UInt64, rules: Rules, flaw: Flaw?, lean: Temper.Kind?, isTraced: Bool) {
-        self.rules = rules
+    init(seed: UInt64, flaw: Flaw?, lean: Temper.Kind?, isTraced: Bool) {
         self.flaw = flaw
         dice = Dice(seed: seed)
         trace = isTraced ? Trace() : nil
@@ -67,7 +66,7 @@ extension World {
             Member(
                 isLeader: member == home,
                 model: ShardModel(
-                    tables: ShardTables(), timeline: 1, times: Self.times, rules: rules, flaw: flaw),
+                    tables: ShardTables(), timeline: 1, times: Self.times, flaw: flaw),
                 acknowledged: [Int](repeating: 0, count: Self.regions),
                 offset: dice.milliseconds(0...4000) - .seconds(2), drift: Int64(dice.within(-500...500)))
         }

@@ -1,73 +1,82 @@
-// The same bytes in another shard: what a worker asks before the first attempt of a message (design §7).
+// The same bytes in another shard: what a worker asks before the first attempt of a message (design §7), by the real `ReplayInquiry`.
 
+import Delivery
 import Foundation
 import Ledger
 
 extension World {
-    /// Asks the next shard, if one is to be asked.
+    /// Begins to ask, or goes on: one shard after the other, and all that are still open again after a while.
     mutating func askOthers(_ number: Int) {
-        let attempt = attempts[number]
-        guard isLive(attempt), attempt.phase == .asking else { return }
-        guard owns(attempt) else { return abandon(number) }
+        guard isLive(attempts[number]), attempts[number].phase == .asking else { return }
+        guard owns(attempts[number]) else { return abandon(number) }
+        let inquiry = attempts[number].inquiry ?? begin(attempts[number])
+        attempts[number].inquiry = inquiry
+        switch inquiry.decision {
+        case .goes(let isMarked):
+            if isMarked {
+                note("\(who(number)) may have gone from another shard: marked")
+                attempts[number].possibleDuplicate = true
+            }
+            attempt(number)
+        case .isReplay: endAsDuplicate(number)
+        case .open:
+            attempts[number].round = inquiry.shards.sorted()
+            askNext(number)
+        }
+    }
+
+    private func begin(_ attempt: Attempt) -> ReplayInquiry {
         let own = workers[attempt.worker].shard
-        var shard = attempt.asked
-        if shard == own { shard += 1 }
-        attempts[number].asked = shard
-        guard rules.crossShard != .unasked, flaw != .unaskedReplays, attempt.claim.attempts == 0,
-            shard < clusters.count, hasTag(attempt)
-        else { return self.attempt(number) }
-        call(
-            .question(attempt: number, shard: shard), node: workers[attempt.worker].node, shard: shard,
-            .ask(messages[attempt.message].content))
+        // One that its edge has marked has no tag of its own.
+        let isAsked = flaw != .unaskedReplays && attempt.claim.attempts == 0 && !attempt.possibleDuplicate
+        return ReplayInquiry(
+            message: attempt.claim.reference.message,
+            shards: isAsked ? clusters.indices.filter { $0 != own } : [])
     }
 
-    /// As it was designed only a message whose tag is still there asks.
-    func hasTag(_ attempt: Attempt) -> Bool {
-        if rules.crossShard == .guarded { return true }
-        let shard = workers[attempt.worker].shard
-        guard let leader = clusters[shard].leader else { return false }
-        let content = messages[attempt.message].content
-        return clusters[shard].members[leader].model.tables.tag(content).map {
-            Int($0.message) == attempt.message
-        } ?? false
+    private func who(_ number: Int) -> String {
+        "\(name(worker: attempts[number].worker)): \(name(attempts[number].claim.reference))"
     }
 
-    mutating func askNext(_ number: Int) {
-        attempts[number].asked += 1
-        attempts[number].askingSince = -1
-        askOthers(number)
+    private mutating func askNext(_ number: Int) {
+        guard let inquiry = attempts[number].inquiry else { return }
+        while let shard = attempts[number].round.popLast() {
+            guard inquiry.shards.contains(shard) else { continue }
+            return call(
+                .question(attempt: number, shard: shard), node: workers[attempts[number].worker].node,
+                shard: shard, .ask(messages[attempts[number].message].content))
+        }
+        if inquiry.decision == .open {
+            push(.asks(attempt: number), after: .seconds(2))
+        } else {
+            askOthers(number)
+        }
     }
 
     mutating func questioned(_ number: Int, _ shard: Int, _ answer: CallAnswer) {
         let attempt = attempts[number]
         guard isLive(attempt), attempt.phase == .asking else { return }
-        let content = messages[attempt.message].content
-        switch answer {
-        case .done(_, let isWarned, let hasNames)
-        where rules.crossShard == .guarded && !isSure(isWarned, hasNames):
-            waitForWord(number, shard)
-        case .done(.holder(let other, let isAcknowledged, let wasClaimed), _, _):
-            if other < attempt.claim.reference.message, !isAcknowledged {
-                call(
-                    .yielding(attempt: number, shard: shard), node: workers[attempt.worker].node,
-                    shard: shard, .yield(content, to: other))
-                return
+        var word = silence(attempt, shard)
+        if case .done(.holders(let holders), let isWarned, let hasNames) = answer {
+            if flaw == .plainQuestion {
+                word = .holders(
+                    holders.filter { !$0.isAcknowledged }.map {
+                        ReplayHolder(message: $0.message, isAcknowledged: false, wasClaimed: false)
+                    })
+            } else if isSure(isWarned, hasNames) {
+                word = .holders(holders)
             }
-            if rules.crossShard == .guarded, wasClaimed || isAcknowledged {
-                note(
-                    "\(name(worker: attempt.worker)): \(name(attempt.claim.reference)) may have gone as m\(SimulatedID.number(other)): marked"
-                )
-                attempts[number].possibleDuplicate = true
-            }
-            askNext(number)
-        case .done: askNext(number)
-        case .unavailable, .inDoubt: waitForWord(number, shard)
         }
+        let clock = clock(attempt.worker)
+        let earlier = attempts[number].inquiry?.heard(word, from: shard, at: clock)
+        guard let earlier else { return askNext(number) }
+        call(
+            .yielding(attempt: number, shard: shard, to: earlier), node: workers[attempt.worker].node,
+            shard: shard, .yield(messages[attempt.message].content, to: earlier))
     }
 
-    /// The other shard has no leader that answers.
-    mutating func waitForWord(_ number: Int, _ shard: Int) {
-        let attempt = attempts[number]
+    /// No leader answers: what the members know that can be reached.
+    private func silence(_ attempt: Attempt, _ shard: Int) -> ReplayWord {
         let region = nodes[workers[attempt.worker].node].region
         let content = messages[attempt.message].content
         let reached = (0..<Self.regions).filter {
@@ -77,28 +86,19 @@ extension World {
         let isThere = reached.contains { member in
             clusters[shard].tables(of: clusters[shard].members[member].log).tag(content) != nil
         }
-        guard isThere || (rules.crossShard == .guarded && reached.count < 2) else { return askNext(number) }
-        let since = attempt.askingSince < 0 ? now : attempt.askingSince
-        attempts[number].askingSince = since
-        if now - since > Self.questionBound {
-            note(
-                "\(name(worker: attempt.worker)): \(name(attempt.claim.reference)) has waited for shard \(Self.shardNames[shard]) long enough: marked"
-            )
-            attempts[number].possibleDuplicate = true
-            return askNext(number)
-        }
-        push(.asks(attempt: number), after: .seconds(2))
+        return .silence(
+            isThere: isThere, isEnough: flaw == .plainQuestion || reached.count >= Self.regions - 1)
     }
 
-    mutating func yielded(_ number: Int, _ shard: Int, _ answer: CallAnswer) {
+    mutating func yielded(_ number: Int, _ shard: Int, _ to: UUID, _ answer: CallAnswer) {
         let attempt = attempts[number]
         guard isLive(attempt), attempt.phase == .asking else { return }
-        switch answer {
-        case .done(.flag(true), let isWarned, let hasNames) where isSure(isWarned, hasNames):
-            guard owns(attempt) else { return abandon(number) }
-            endAsDuplicate(number)
-        case .done(.flag(false), _, _): askNext(number)
-        default: waitForWord(number, shard)
+        var stands: Bool?
+        if case .done(.flag(let flag), let isWarned, let hasNames) = answer, isSure(isWarned, hasNames) {
+            stands = flag
         }
+        let clock = clock(attempt.worker)
+        attempts[number].inquiry?.relied(on: to, stands, in: shard, at: clock)
+        askNext(number)
     }
 }

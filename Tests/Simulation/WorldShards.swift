@@ -181,7 +181,7 @@ extension World {
         case .completion(let worker): completed(worker, answer)
         case .upkeep: break
         case .question(let attempt, let shard): questioned(attempt, shard, answer)
-        case .yielding(let attempt, let shard): yielded(attempt, shard, answer)
+        case .yielding(let attempt, let shard, let to): yielded(attempt, shard, to, answer)
         }
     }
 
@@ -338,7 +338,7 @@ extension World {
         clusters[shard].members[member].acknowledged = [Int](repeating: 0, count: Self.regions)
         var model = ShardModel(
             tables: tables, timeline: clusters[shard].members[member].timeline, times: Self.times,
-            rules: rules, flaw: flaw)
+            flaw: flaw)
         model.ids = messageIDs
         clusters[shard].members[member].model = model
     }

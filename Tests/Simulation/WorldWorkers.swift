@@ -22,7 +22,7 @@ extension World {
     /// Whether a commit of a worker counts.
     func isSure(_ isWarned: Bool, _ hasNames: Bool) -> Bool {
         (!isWarned || flaw == .warnedWorkCounts)
-            && (hasNames || flaw == .emptyNamesCountForWork || !rules.workersReadNames)
+            && (hasNames || flaw == .emptyNamesCountForWork)
     }
 
     // MARK: The lease
@@ -470,12 +470,12 @@ extension World {
         note("\(name(worker: attempt.worker)): \(name(attempt.claim.reference)) ends as duplicate")
         over(number)
         let at = date(workers[attempt.worker].node)
-        let events = attempt.claim.recipients.map { eventRow(attempt, $0, .duplicate, true, at) }
+        let events = attempt.claim.recipients.map { eventRow(attempt, $0, .duplicate, false, at) }
         add(
             Completion(
                 reference: attempt.claim.reference, deliveriesOfMessage: attempt.claim.deliveries,
                 tenant: "t",
-                ended: attempt.claim.recipients.map { EndedRecipient(number: $0, state: .cancelled) },
+                ended: attempt.claim.recipients.map { EndedRecipient(number: $0, state: .duplicate) },
                 step: .ends, events: events, shreddedEventID: newEventID()), attempt.worker,
             attempt.claimant)
     }

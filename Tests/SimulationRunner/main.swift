@@ -5,7 +5,7 @@ import Simulation
 import Synchronization
 
 let usage = """
-    simulate [--histories N] [--seed S] [--flaw NAME] [--cross-shard RULE] [--tags RULE]
+    simulate [--histories N] [--seed S] [--flaw NAME]
     simulate --flaws [--within N] [--seed S]
     ZEGEL_SIM_SEED=S simulate [--flaw NAME] …    that history alone, told line by line
     """
@@ -63,8 +63,8 @@ func seconds(since began: ContinuousClock.Instant) -> String {
 }
 
 /// One history, told.
-func replay(_ seed: UInt64, _ rules: Rules, _ flaw: Flaw?) -> Never {
-    let history = History.run(seed: seed, rules: rules, flaw: flaw, isTraced: true)
+func replay(_ seed: UInt64, _ flaw: Flaw?) -> Never {
+    let history = History.run(seed: seed, flaw: flaw, isTraced: true)
     for line in history.trace { print(line) }
     if history.violations.isEmpty { fail("seed \(seed): nothing is violated", status: 0) }
     fail("seed \(seed): \(history.violations.joined(separator: "; "))", status: 1)
@@ -89,7 +89,7 @@ func findFlaws(_ seed: UInt64, within count: Int) -> Never {
 }
 
 /// No history may break a law.
-func run(_ count: Int, _ seed: UInt64, _ rules: Rules, _ flaw: Flaw?) -> Never {
+func run(_ count: Int, _ seed: UInt64, _ flaw: Flaw?) -> Never {
     print("\(count) histories from seed \(seed)")
     let began = ContinuousClock.now
     let total = Mutex(Total())
@@ -97,7 +97,7 @@ func run(_ count: Int, _ seed: UInt64, _ rules: Rules, _ flaw: Flaw?) -> Never {
     spread((count + piece - 1) / piece) { part in
         var mine = Total()
         for index in part * piece..<min((part + 1) * piece, count) {
-            let history = History.run(seed: History.seed(seed, index), rules: rules, flaw: flaw)
+            let history = History.run(seed: History.seed(seed, index), flaw: flaw)
             mine.steps += history.steps
             mine.messages += history.messages
             mine.doubles += history.doubles
@@ -122,15 +122,12 @@ func run(_ count: Int, _ seed: UInt64, _ rules: Rules, _ flaw: Flaw?) -> Never {
     exit(sum.failed.isEmpty ? 0 : 1)
 }
 
-var rules = Rules()
-rules.crossShard = choice("--cross-shard", Rules.CrossShard.self) ?? rules.crossShard
-rules.acknowledgement = choice("--tags", Rules.Acknowledgement.self) ?? rules.acknowledgement
 let flaw = choice("--flaw", Flaw.self)
 if words.contains("--help") { fail(usage, status: 0) }
 if let text = ProcessInfo.processInfo.environment["ZEGEL_SIM_SEED"] {
     guard let seed = UInt64(text) else { fail("ZEGEL_SIM_SEED: a number", status: 64) }
-    replay(seed, rules, flaw)
+    replay(seed, flaw)
 }
 let seed = number("--seed", default: UInt64.random(in: 0..<UInt64.max))
 if words.contains("--flaws") { findFlaws(seed, within: number("--within", default: 30_000)) }
-run(number("--histories", default: 100_000), seed, rules, flaw)
+run(number("--histories", default: 100_000), seed, flaw)

@@ -115,7 +115,7 @@ struct RealShard {
         FROM ledger.delivery
         UNION ALL SELECT concat_ws(' ', 'recipient', substr(message_id::text, 25, 6), rcpt_no, delivery_no, state)
         FROM ledger.recipient
-        UNION ALL SELECT concat_ws(' ', 'tag', get_byte(tag, 0), substr(message_id::text, 25, 6), replayed_at IS NOT NULL)
+        UNION ALL SELECT concat_ws(' ', 'tag', get_byte(tag, 0), substr(message_id::text, 25, 6), replayed_at IS NOT NULL, acknowledged_at IS NOT NULL)
         FROM ledger.replay
         UNION ALL SELECT concat_ws(' ', 'lease', substr(id::text, 25, 6), lease_until > clock_timestamp())
         FROM ledger.worker_heartbeat
@@ -164,12 +164,9 @@ struct Twin {
     init(real: RealShard, dice: Dice, flaw: Flaw?) {
         self.real = real
         self.dice = dice
-        var rules = Rules()
-        rules.acknowledgement = .forgets
-        rules.crossShard = .asked
         var times = ShardModel.Times()
         times.lease = .seconds(60)
-        model = ShardModel(tables: ShardTables(), timeline: 1, times: times, rules: rules, flaw: flaw)
+        model = ShardModel(tables: ShardTables(), timeline: 1, times: times, flaw: flaw)
     }
 
     private var now: Ticks { Ticks(date: Date()) }
@@ -203,7 +200,8 @@ struct Twin {
         switch dice.below(40) {
         case 0..<6: what = try await commit()
         case 6: what = try await resubmit()
-        case 7, 8: what = try await replay()
+        case 7: what = try await replay()
+        case 8: what = try await question()
         case 9, 10: what = try await withdraw()
         case 11, 12: what = try await register()
         case 13: what = try await heartbeat()
@@ -283,9 +281,24 @@ struct Twin {
 
     private mutating func replay() async throws -> String {
         let content = dice.below(12)
-        guard case .first(let mine) = ask(.replay(content)) else { return "replay" }
+        guard case .earlier(let mine) = ask(.replay(content)) else { return "replay" }
         compare("replay", mine, try await real.intake.replay(of: SimulatedID.tag(content, octets: 32)))
         return "replay"
+    }
+
+    private mutating func question() async throws -> String {
+        let content = dice.below(12)
+        let tag = SimulatedID.tag(content, octets: 32)
+        guard case .holders(let mine) = ask(.ask(content)) else { return "question" }
+        let theirs = try await real.work.replayHolders(of: [tag], limit: .seconds(30))
+        compare("holders", mine, theirs[tag] ?? [])
+        guard let holder = mine.first, dice.happens(500),
+            case .flag(let stands) = ask(.yield(content, to: holder.message))
+        else { return "question" }
+        compare(
+            "relied on", stands,
+            try await real.work.relyOn([holder.message], limit: .seconds(30)).contains(holder.message))
+        return "reliance"
     }
 
     private mutating func withdraw() async throws -> String {
@@ -528,7 +541,8 @@ struct Twin {
         }
         for (content, row) in tables.tags.enumerated() {
             guard let row else { continue }
-            rows.append("tag \(content) \(hex(Int(row.message))) \(flag(row.isReplayed))")
+            rows.append(
+                "tag \(content) \(hex(Int(row.message))) \(flag(row.isReplayed)) \(flag(row.isAcknowledged))")
         }
         let now = now
         for (worker, lease) in tables.leases.enumerated() {

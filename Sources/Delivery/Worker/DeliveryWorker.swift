@@ -117,6 +117,16 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             )
         }
         try await waitForDatabases(shards.map(\.pool), control)
+        let asked = shards.count > 1 ? routes.all : []
+        let memberPools = asked.map { $0.memberPools(limit: 2, waitLimit: .seconds(2)) }
+        let askPools = asked.map { $0.pool(limit: 3, waitLimit: .seconds(2)) }
+        let desks = zip(asked, zip(askPools, memberPools)).map { route, pools in
+            ReplayDesk(
+                leader: WorkLedger(
+                    shard: route.shard, pool: pools.0, demandsQuorum: routes.areReplicated),
+                members: pools.1.map(ReplayMember.init), logger: logger,
+                hasLeader: { !routes.areReplicated || route.knowledge.region != nil })
+        }
         let workers = shards.map { shard in
             ShardWorker(
                 ShardAssembly(
@@ -132,8 +142,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                         port: settings.delivery.port, policies: policies,
                         ownName: settings.delivery.hostName),
                     control: control, sealer: sealer, keys: opener,
-                    scans: ScanDesk(scans, hosts: settings.scan.hosts), conditions: conditions, logger: logger
-                ))
+                    scans: ScanDesk(scans, hosts: settings.scan.hosts),
+                    replays: desks.filter { $0.shard != shard.name }, conditions: conditions, logger: logger))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
         await withGracefulShutdownHandler {
@@ -141,6 +151,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                 tasks.addTask { await control.run() }
                 if let leaders = routes.watch { tasks.addTask { await leaders.run() } }
                 tasks.addTask { await policies.refreshContinually() }
+                for desk in desks { tasks.addTask { await desk.run() } }
                 if settings.scan.hosts != .off { tasks.addTask { await scans.run() } }
                 await withTaskGroup(of: Void.self) { working in
                     for worker in workers { working.addTask { await worker.run() } }
@@ -153,6 +164,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         await scans.resign()
         fetcher.shutDown()
         await keyring.close()
+        for pool in askPools + memberPools.flatMap({ $0 }) { await pool.close() }
         for shard in shards {
             await shard.pool.close()
             await shard.reading.close()

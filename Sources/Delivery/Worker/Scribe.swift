@@ -54,6 +54,22 @@ struct Scribe: Sendable {
             notifications: notifications, judgements: judgements, shreddedEventID: UUIDv7.make(at: now))
     }
 
+    /// The completion of a message whose bytes were taken in before, as `first`, which another shard delivers.
+    func replay(_ delivery: PreparedDelivery, of first: UUID, now: Date) throws(SealingError) -> Completion {
+        var detail = EventDetail()
+        detail.relatedMessage = first
+        var events: [EventRow] = []
+        for recipient in delivery.facts.recipients {
+            events.append(
+                try row(delivery, recipient.number, .duplicate, .replayed, false, detail, now: now))
+        }
+        return Completion(
+            reference: delivery.claim.reference, deliveriesOfMessage: delivery.claim.deliveries,
+            tenant: delivery.claim.tenant,
+            ended: delivery.facts.recipients.map { EndedRecipient(number: $0.number, state: .duplicate) },
+            step: .ends, events: events, shreddedEventID: UUIDv7.make(at: now))
+    }
+
     /// The completion of a claim that cannot be opened: held, whoever of its recipients is open.
     func held(_ broken: BrokenClaim, now: Date) -> Completion {
         let claim = broken.claim

@@ -146,9 +146,12 @@ package struct Settlement: Sendable {
         var delayReported = facts.delayReported
         if settlement.reports.contains(where: { $0.action == .delayed }) { delayReported = true }
         if isHeld {
-            settlement.step = .hold(possibleDuplicate: isInDoubt, delayReported: delayReported)
+            settlement.step = .hold(
+                possibleDuplicate: isInDoubt || facts.possibleDuplicate, delayReported: delayReported)
         } else if isOpen {
-            settlement.step = .retry(due: due, possibleDuplicate: isInDoubt, delayReported: delayReported)
+            settlement.step = .retry(
+                due: due, possibleDuplicate: isInDoubt || facts.possibleDuplicate,
+                delayReported: delayReported)
         }
         return settlement
     }

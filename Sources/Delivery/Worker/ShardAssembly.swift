@@ -31,6 +31,8 @@ struct ShardAssembly: Sendable {
     var sealer: SealerBox
     var keys: BatchKeyOpener
     var scans: ScanDesk?
+    /// The other shards of the ledger.
+    var replays: [ReplayDesk] = []
     var conditions: ShardConditions
     var logger: Logger
     var timeouts = SessionTimeouts()
@@ -80,6 +82,7 @@ extension ShardWorker {
                 delayReport: parts.delivery.delayReport),
             inDoubt: parts.delivery.inDoubt, patience: parts.patience, metrics: metrics, logger: logger)
         opener = MessageOpener(ledger: parts.reading, keys: parts.keys, logger: logger)
+        replays = ReplayCheck(ledger: parts.reading, desks: parts.replays)
         concurrency = parts.worker.concurrency
         finalDotTimeout = parts.delivery.finalDotTimeout
         notifications = parts.listening

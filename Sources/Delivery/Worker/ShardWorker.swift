@@ -27,6 +27,7 @@ struct ShardWorker: Sendable {
 
     let runner: LaneRunner
     let opener: MessageOpener
+    let replays: ReplayCheck
     let concurrency: Int
     let finalDotTimeout: Duration
     let notifications: LeaderRoute
@@ -110,11 +111,7 @@ struct ShardWorker: Sendable {
                 let unserved = end(claimed, worker)
                 if !unserved.isEmpty {
                     gate.enter()
-                    openings.addTask {
-                        await open(unserved, worker, gate)
-                        gate.leave()
-                        load.bell.set()
-                    }
+                    openings.addTask { await begin(unserved, worker, gate) }
                 }
                 if hasMore { continue }
                 if claimed.isEmpty {
@@ -161,7 +158,52 @@ struct ShardWorker: Sendable {
         }
     }
 
-    private func open(_ claimed: [ClaimedDelivery], _ worker: UUID, _ gate: OpeningGate) async {
+    /// Opens what was claimed once no other shard can hold the same bytes, and gives the gate back. What has to wait for the word of a
+    /// shard without a leader waits here, claimed.
+    private func begin(_ claimed: [ClaimedDelivery], _ worker: UUID, _ gate: OpeningGate) async {
+        var rest = claimed
+        var questions: [UUID: ReplayCheck.Question] = [:]
+        do { questions = try await replays.questions(claimed) } catch {
+            logger.warning("replay tags could not be read, given back", metadata: ["error": "\(error)"])
+            await giveBack(claimed, worker)
+            rest = []
+        }
+        while !rest.isEmpty {
+            if !questions.isEmpty { await replays.ask(&questions) }
+            var decided: [ClaimedDelivery] = []
+            var replayed: [UUID: UUID] = [:]
+            rest = rest.filter { claim in
+                var claim = claim
+                switch questions[claim.reference.message]?.inquiry.decision {
+                case .open: return true
+                case .goes(isMarked: true):
+                    claim.possibleDuplicate = true
+                    runner.metrics.markedReplays.increment()
+                case .isReplay(let first): replayed[claim.reference.message] = first
+                case .goes, nil: break
+                }
+                decided.append(claim)
+                return false
+            }
+            if !decided.isEmpty { await open(decided, worker, replayed, gate) }
+            if rest.isEmpty { break }
+            gate.leave()
+            load.bell.set()
+            await sleepUnlessStopping(ReplayInquiry.again)
+            await gate.entry()
+            guard runner.lease.owns(worker), !load.isStopping, !Task.isCancelled else {
+                await giveBack(rest, worker)
+                break
+            }
+        }
+        gate.leave()
+        load.bell.set()
+    }
+
+    /// - Parameter replayed: messages that end as replays, each with the one that is delivered in its stead.
+    private func open(
+        _ claimed: [ClaimedDelivery], _ worker: UUID, _ replayed: [UUID: UUID], _ gate: OpeningGate
+    ) async {
         let opened: OpenedClaims
         do {
             opened = try await opener.open(claimed, worker: worker)
@@ -186,7 +228,29 @@ struct ShardWorker: Sendable {
             isKnown.keysAre(nil)
         }
         if !opened.locked.isEmpty { await giveBack(opened.locked, worker) }
-        await runner.release(giveBack(runner.board.offer(opened.ready)))
+        var ready = opened.ready
+        if !replayed.isEmpty {
+            ready.removeAll { delivery in
+                guard let first = replayed[delivery.claim.reference.message] else { return false }
+                return end(delivery, asReplayOf: first)
+            }
+        }
+        await runner.release(giveBack(runner.board.offer(ready)))
+    }
+
+    /// Ends a delivery whose bytes another shard delivers. False: its event could not be sealed, and it goes after all, marked by its
+    /// twin's tag no more than any other: both are delivered.
+    private func end(_ delivery: PreparedDelivery, asReplayOf first: UUID) -> Bool {
+        guard let completion = try? runner.scribe.replay(delivery, of: first, now: Date()) else {
+            return false
+        }
+        load.dropped([delivery.claim.lane])
+        runner.metrics.count(.duplicate, .replayed)
+        logger.notice(
+            "a message of another shard is delivered in its stead",
+            metadata: ["message_id": "\(delivery.claim.reference.message)", "first": "\(first)"])
+        runner.writer.add(completion, worker: delivery.worker)
+        return true
     }
 
     private func giveBack(_ claims: [ClaimedDelivery], _ worker: UUID) async {
@@ -277,6 +341,18 @@ final class OpeningGate: Sendable {
     init(limit: Int) { self.limit = limit }
 
     var hasRoom: Bool { state.withLock { $0.underWay < limit } }
+    /// Enters, as soon as there is room.
+    func entry() async {
+        while true {
+            let isIn = state.withLock { state in
+                guard state.underWay < limit else { return false }
+                state.underWay += 1
+                return true
+            }
+            if isIn || Task.isCancelled { return }
+            try? await Task.sleep(for: .milliseconds(20))
+        }
+    }
     func enter() { state.withLock { $0.underWay += 1 } }
     func leave() { state.withLock { $0.underWay -= 1 } }
     func pause(_ reason: String) { state.withLock { $0.pause = reason } }

@@ -31,6 +31,8 @@ struct WorkerMetrics: Sendable {
     let inDoubt = Counter(label: "zegel_worker_reclaimed_in_doubt")
     /// Claims of other workers that were freed.
     let reclaimed = Counter(label: "zegel_worker_reclaimed")
+    /// Deliveries marked since the same bytes may have gone from another shard.
+    let markedReplays = Counter(label: "zegel_worker_replays_marked")
     private let delivered = Counter(label: "zegel_worker_recipients", dimensions: [("outcome", "delivered")])
 
     /// One recipient's conclusion.

@@ -153,7 +153,7 @@ package struct GroupCommit<Ticket: Sendable> {
         var taken: [(work: IntakeWork, ticket: Ticket?)] = []
         func mayGo(_ item: Item) -> Bool {
             switch item.work {
-            case .message(let row, _): !row.isUploaded
+            case .message(let row): !row.isUploaded
             case .rejection: true
             case .upload: false
             }
@@ -197,9 +197,16 @@ package struct GroupCommit<Ticket: Sendable> {
             underWay = .withdrawal(items)
             return .withdraw(items.compactMap(\.messageID))
         }
-        if let (item, isRepeat) = asked.popLast(), case .message(let row, _) = item.work,
+        while let (asking, isRepeat) = asked.popLast(), case .message(let row) = asking.work,
             let tag = row.replayTag
         {
+            var item = asking
+            if tags.contains(tag) {
+                // The client of the first one has shown here that it has its 250; that goes with the same transaction.
+                item.mark(losing: tag)
+                groups.append(Group(items: [item], isRepeat: isRepeat))
+                continue
+            }
             underWay = .replay(item, isRepeat: isRepeat)
             return .replay(tag)
         }
@@ -248,7 +255,7 @@ package struct GroupCommit<Ticket: Sendable> {
         batch.batchKeys = unsureKeys
         for item in group.items {
             switch item.work {
-            case .message(let row, _): batch.messages.append(row)
+            case .message(let row): batch.messages.append(row)
             case .upload(let row): batch.uploads.append(row)
             case .rejection(let row): batch.rejections.append(row)
             }
@@ -263,12 +270,21 @@ package struct GroupCommit<Ticket: Sendable> {
 
 extension GroupCommit.Item {
     var messageID: UUID? {
-        if case .message(let row, _) = work { return row.id }
+        if case .message(let row) = work { return row.id }
         return nil
     }
 
     var previousTag: [UInt8]? {
-        if case .message(_, let tag) = work { return tag }
+        if case .message(let row) = work { return row.previousTag }
         return nil
+    }
+
+    /// Its bytes were taken before, from a client that has shown that it got its 250: it is kept, marked. Where `tag` is its own, the
+    /// earlier message keeps it.
+    mutating func mark(losing tag: [UInt8]) {
+        guard case .message(var row) = work else { return }
+        row.isPossibleDuplicate = true
+        if row.replayTag == tag { row.replayTag = nil }
+        work = .message(row)
     }
 }

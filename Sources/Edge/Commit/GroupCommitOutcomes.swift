@@ -52,8 +52,8 @@ extension GroupCommit {
         }
     }
 
-    /// The look-up of yesterday's tags ended: the tags that were found, with the ids that stand; nil when it failed.
-    package mutating func lookedUp(_ found: [[UInt8]: UUID]?, now: ContinuousClock.Instant) {
+    /// The look-up of yesterday's tags ended: the tags that were found; nil when it failed.
+    package mutating func lookedUp(_ found: [[UInt8]: EarlierAccept]?, now: ContinuousClock.Instant) {
         guard case .lookUp(var group) = underWay else { preconditionFailure("nothing was looked up") }
         underWay = .nothing
         guard let found else {
@@ -62,12 +62,15 @@ extension GroupCommit {
         }
         var rest: [Item] = []
         for var item in group.items {
-            if let tag = item.previousTag, let id = found[tag], id != item.messageID {
+            item.isPreviousTagTried = true
+            switch item.previousTag.flatMap({ found[$0] }) {
+            case .stands(let id) where id != item.messageID:
                 answer(item, .replayed(id))
                 drop(item)
-            } else {
-                item.isPreviousTagTried = true
+            case .acknowledged:
+                item.mark(losing: [])
                 rest.append(item)
+            default: rest.append(item)
             }
         }
         group.items = rest
@@ -76,17 +79,20 @@ extension GroupCommit {
 
     /// The question for a replay ended.
     ///
-    /// - Parameter first: The first message's id, which stands; nil in it when there is none any more; nil when nothing is certain
-    ///   yet.
-    package mutating func replayed(_ first: UUID??, now: ContinuousClock.Instant) {
+    /// - Parameter first: What was taken first; nil in it when there is none any more; nil when nothing is certain yet.
+    package mutating func replayed(_ first: EarlierAccept??, now: ContinuousClock.Instant) {
         guard case .replay(var item, let isRepeat) = underWay else {
             preconditionFailure("nothing was asked")
         }
         underWay = .nothing
         switch first {
-        case .some(let id?):
+        case .some(.stands(let id)?):
             answer(item, .replayed(id))
             if id != item.messageID { drop(item) }
+        case .some(.acknowledged?):
+            // A new message, as far as anybody can tell; or a try of the same client that stood still on its way here.
+            if case .message(let row) = item.work, let tag = row.replayTag { item.mark(losing: tag) }
+            groups.append(Group(items: [item], isRepeat: isRepeat))
         case .some(nil):
             item.vanishedTags += 1
             if item.vanishedTags < 3 {
@@ -135,7 +141,7 @@ extension GroupCommit {
 
     /// What was uploaded for a message that will not be kept.
     private mutating func drop(_ item: Item) {
-        if case .message(let row, _) = item.work, row.isUploaded { abandon(row.id) }
+        if case .message(let row) = item.work, row.isUploaded { abandon(row.id) }
     }
 
     private mutating func keep(_ tags: [[UInt8]], now: ContinuousClock.Instant) {
@@ -199,7 +205,7 @@ extension GroupCommit {
             return
         }
         guard let item = group.items.first else { return }
-        if case .message(let row, _) = item.work, row.replayTag != nil, IntakeLedger.isReplay(error) {
+        if case .message(let row) = item.work, row.replayTag != nil, IntakeLedger.isReplay(error) {
             asked.append((item, group.isRepeat))
         } else if case .message = item.work, IntakeLedger.isRepeatedID(error), !group.isRepeat {
             groups.append(Group(items: [item], isRepeat: true))

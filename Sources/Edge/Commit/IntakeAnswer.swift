@@ -5,8 +5,8 @@ import Ledger
 
 /// One thing that is to be committed.
 package enum IntakeWork: Sendable {
-    /// A message that ends: somebody waits for its 250. `previousTag` is its replay tag under yesterday's key, while that is tried.
-    case message(MessageRow, previousTag: [UInt8]?)
+    /// A message that ends: somebody waits for its 250.
+    case message(MessageRow)
     /// Frames of a message that goes on.
     case upload(UploadRow)
     /// A refusal to record; nobody waits.
@@ -15,7 +15,7 @@ package enum IntakeWork: Sendable {
     /// Octets of sealed content.
     var size: Int {
         switch self {
-        case .message(let row, _): row.frames.reduce(1024) { $0 + $1.count }
+        case .message(let row): row.frames.reduce(1024) { $0 + $1.count }
         case .upload(let row): row.frames.reduce(256) { $0 + $1.count }
         case .rejection: 128
         }

@@ -99,9 +99,8 @@ extension SMTPConnectionHandler {
 
     private func finish(_ assembly: MessageAssembly, hasEightBit: Bool) {
         let row: MessageRow
-        let previousTag: [UInt8]?
         do throws(MessageAssembly.Refusal) {
-            (row, previousTag) = try assembly.finish(hasEightBit: hasEightBit)
+            row = try assembly.finish(hasEightBit: hasEightBit)
         } catch {
             give(up: error)
             machine.transactionDecided(refusal ?? EdgeReply.notKept)
@@ -109,7 +108,7 @@ extension SMTPConnectionHandler {
         }
         // From here on the message is the committer's: a client that leaves now takes nothing back.
         self.assembly = nil
-        submit(.message(row, previousTag: previousTag)) { answer, committer in
+        submit(.message(row)) { answer, committer in
             switch answer {
             case .durable:
                 self.edge.metrics.accepted.increment()

@@ -98,8 +98,8 @@ final class MessageAssembly {
         return uploadedFrames > 0 ? takeUpload() : nil
     }
 
-    /// The rows of the message, and its replay tag under yesterday's key while that is tried.
-    func finish(hasEightBit: Bool) throws(Refusal) -> (row: MessageRow, previousTag: [UInt8]?) {
+    /// The rows of the message.
+    func finish(hasEightBit: Bool) throws(Refusal) -> MessageRow {
         do throws(SealingError) {
             return try rows(hasEightBit: hasEightBit)
         } catch {
@@ -151,7 +151,7 @@ final class MessageAssembly {
 
     // MARK: Rows
 
-    private func rows(hasEightBit: Bool) throws(SealingError) -> (row: MessageRow, previousTag: [UInt8]?) {
+    private func rows(hasEightBit: Bool) throws(SealingError) -> MessageRow {
         guard let id = sealing?.id, let context = sealing?.context, let key = sealing?.key,
             let wrapped = sealing?.wrapped
         else { throw .misuse("a message that was not sealed") }
@@ -178,12 +178,12 @@ final class MessageAssembly {
                 envelope.encoded(), key: metadataKey, context: metadata, field: SealedField.envelope),
             frames: held, frameCount: uploadedFrames + Int32(held.count), deliveries: deliveries,
             recipients: rows,
-            replayTag: ReplayTag.make(dailyKey: replayKeys.today, envelope: canonical, content: hash))
+            replayTag: ReplayTag.make(dailyKey: replayKeys.today, envelope: canonical, content: hash),
+            previousTag: replayKeys.yesterday.map {
+                ReplayTag.make(dailyKey: $0, envelope: canonical, content: hash)
+            })
         held = []
-        let previousTag = replayKeys.yesterday.map {
-            ReplayTag.make(dailyKey: $0, envelope: canonical, content: hash)
-        }
-        return (row, previousTag)
+        return row
     }
 
     private func sealRecipients(

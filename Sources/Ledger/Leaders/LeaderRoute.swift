@@ -48,6 +48,11 @@ public final class LeaderRoute: PostgresRoute {
         return pool
     }
 
+    /// A pool to each member, whatever its role.
+    public func memberPools(limit: Int, waitLimit: Duration) -> [PostgresPool] {
+        configuration.members.map { PostgresPool(configuration: $0, limit: limit, waitLimit: waitLimit) }
+    }
+
     /// Takes Patroni's word for who leads. One from before a promotion that was seen counts for nothing.
     func learned(_ view: ShardView) {
         guard let leader = view.leader, leader.isLive, !leader.host.isEmpty else { return }

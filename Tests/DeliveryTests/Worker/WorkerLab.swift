@@ -113,7 +113,8 @@ final class WorkerLab: Sendable {
     func accept(
         from sender: String? = "a@demo.test", to recipients: [String], ruleset: String = "secure",
         content: [UInt8] = Array("Subject: test\r\n\r\nhello\r\n".utf8), acceptedAt now: Date = Date(),
-        frameSize: Int = 65536, notify: DSNNotify? = nil, requireTLS: Bool = false
+        frameSize: Int = 65536, notify: DSNNotify? = nil, requireTLS: Bool = false,
+        replayTag: [UInt8]? = nil
     ) async throws -> UUID {
         let id = UUIDv7.make(at: Date())
         func key(_ purpose: KeyPurpose) throws -> (MessageKey, KeyReference) {
@@ -160,7 +161,7 @@ final class WorkerLab: Sendable {
                         sealedAddress: try SealedField.seal(
                             EnvelopeRecipient(address: address, notify: notify).encoded(), key: metadataKey,
                             context: metadataKey.context, field: SealedField.address(Int32(number))))
-                }, replayTag: nil)
+                }, replayTag: replayTag)
         ]
         let outcome = await intake.commit(batch)
         guard case .durable = outcome else { throw LabError("intake: \(outcome)") }
@@ -176,7 +177,7 @@ final class WorkerLab: Sendable {
         resolver: any DNSResolving = NoNames(), rulesets: RulesetBook = RulesetBook(), scans: ScanDesk? = nil,
         timeouts: SessionTimeouts = SessionTimeouts(
             connect: .seconds(5), greeting: .seconds(10), quit: .seconds(1)),
-        patience: Duration = DeliveryAttempt.longestWay,
+        patience: Duration = DeliveryAttempt.longestWay, replays: [ReplayDesk] = [],
         logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     ) async throws -> ShardWorker {
         let routeText = try routes.map { "\($0)=127.0.0.1:\(try $1.address.port ?? 0)" }.joined(
@@ -209,6 +210,7 @@ final class WorkerLab: Sendable {
                 control: control,
                 sealer: sealer,
                 keys: BatchKeyOpener(service: keys, region: "a"), scans: scans,
+                replays: replays,
                 conditions: ShardConditions(ledgerIs: { _ in }, keysAre: { _ in }), logger: logger,
                 timeouts: timeouts, patience: patience))
     }

@@ -1,37 +1,4 @@
-// What a history runs under: the rules that hold by design, and the flaws that can be planted to see that the laws catch them.
-
-/// Switches of the design.
-public struct Rules: Sendable {
-    /// What a worker does before the first attempt of a message, about the same bytes in another shard (design §7).
-    public enum CrossShard: String, Sendable, CaseIterable {
-        /// Nothing.
-        case unasked
-        /// Asks every other leader for the tag while its own is there; yields to a smaller id; waits for the next leader where a member
-        /// that it reaches has the tag, up to a bound.
-        case asked
-        /// The same, of every message that had a tag; goes marked where a greater id was claimed before, or where too few members of a
-        /// shard without a leader are reached to know.
-        case guarded
-    }
-
-    /// What becomes of a replay tag whose client has shown that it got the 250.
-    public enum Acknowledgement: String, Sendable, CaseIterable {
-        /// The row goes.
-        case forgets
-        /// The row stays as acknowledged: the same bytes that come all the same are taken, and marked.
-        case keeps
-    }
-
-    /// Over shards.
-    public var crossShard = CrossShard.guarded
-    /// After the 250.
-    public var acknowledgement = Acknowledgement.keeps
-    /// Whether workers, too, take a commit for not durable when no synchronous standby is named.
-    public var workersReadNames = true
-
-    /// What holds by design.
-    public init() {}
-}
+// The mistakes that can be planted into a history, to see that the laws catch them.
 
 /// A mistake planted into the model or into what drives the values.
 public enum Flaw: String, Sendable, CaseIterable {
@@ -85,6 +52,11 @@ public enum Flaw: String, Sendable, CaseIterable {
     case unmarkedQuestion
     /// Nobody asks other shards.
     case unaskedReplays
+    /// Others are asked for a smaller id alone, as it was first drawn up: a greater one that has gone marks nothing, and any member's
+    /// silence will do.
+    case plainQuestion
+    /// A tag goes when its client has shown that it has its 250.
+    case forgottenTags
 }
 
 extension Flaw {
@@ -105,9 +77,9 @@ extension Flaw {
     public var isRare: Bool { self == .unmarkedQuestion || self == .withdrawalIgnoresEnds }
 
     /// Looks for a history of a seed onwards in which a law is broken; nil: none of so many.
-    public func find(from seed: UInt64, within count: Int, rules: Rules = Rules()) -> (History, tried: Int)? {
+    public func find(from seed: UInt64, within count: Int) -> (History, tried: Int)? {
         for index in 0..<count {
-            let history = History.run(seed: History.seed(seed, index), rules: rules, flaw: self)
+            let history = History.run(seed: History.seed(seed, index), flaw: self)
             if !history.violations.isEmpty { return (history, index + 1) }
         }
         return nil
