@@ -116,7 +116,7 @@ class Authority:
 class Dns:
     """Unsigned answers for {(name, type): [rdata]}; everything else NXDOMAIN. `broken` names answer SERVFAIL."""
 
-    def __init__(self, table, port):
+    def __init__(self, table, port, address="127.0.0.1"):
         from dnslib import QTYPE, RCODE, RR
         from dnslib.server import BaseResolver, DNSLogger, DNSServer
         self.table, self.broken = table, set()
@@ -135,7 +135,7 @@ class Dns:
                     reply.header.rcode = RCODE.NXDOMAIN
                 return reply
 
-        self.servers = [DNSServer(Resolver(), port=port, address="127.0.0.1", tcp=tcp,
+        self.servers = [DNSServer(Resolver(), port=port, address=address, tcp=tcp,
                                   logger=DNSLogger("-request,-reply,-truncated,-error")) for tcp in (False, True)]
         for server in self.servers:
             server.start_thread()
@@ -153,6 +153,8 @@ class Sink:
                                                                 "ENHANCEDSTATUSCODES")):
         self.address, self.port, self.context, self.extensions = address, port, context, extensions
         self.got, self.connections, self.commands = [], 0, []
+        # Where from and when (time.monotonic) each of `got` came.
+        self.origins = []
         self.on_mail = self.on_rcpt = self.on_data_begin = self.on_content = self.on_dot = None
         self.dots = 0
         self.loop = asyncio.new_event_loop()
@@ -240,6 +242,7 @@ class Sink:
                 answer = await self._hook(self.on_dot, content, "250 2.0.0 kept")
                 if answer.startswith("2"):
                     self.got.append((sender, recipients, content))
+                    self.origins.append((writer.get_extra_info("peername")[0], time.monotonic()))
                 writer.write((answer + "\r\n").encode())
                 recipients = []
             elif verb in ("RSET", "NOOP"):
@@ -310,8 +313,8 @@ class Cluster:
         s.login(self.e["smtp_user"], self.e["smtp_password"])
         return s
 
-    def get(self, path):
-        r = urllib.request.Request(self.e["regions"][0]["api"] + path,
+    def get(self, path, region=0):
+        r = urllib.request.Request(self.e["regions"][region]["api"] + path,
                                    headers={"Authorization": "Bearer " + self.e["api_key"]})
         return json.load(urllib.request.urlopen(r, context=self.context(), timeout=15))
 
@@ -459,3 +462,35 @@ def send_all(cluster, jobs, connections=20, give_up=180):
     for thread in threads:
         thread.join()
     return answers, repeats[0]
+
+
+class Roaming(Client):
+    """A client with the edges of all regions: when one does not answer, it goes to the next."""
+
+    def __init__(self, cluster, start, give_up=120, timeout=10):
+        super().__init__(cluster, give_up)
+        self.regions, self.at, self.timeout = [r["smtp"][0] for r in cluster.e["regions"]], start, timeout
+
+    def connect(self):
+        address = self.regions[self.at % len(self.regions)]
+        self.at += 1
+        return self.cluster.smtp(timeout=self.timeout, address=address)
+
+
+# Every row of a shard that members must have alike.
+ROWS = """SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
+    SELECT 'm', id::text, open_deliveries::text FROM ledger.message
+    UNION ALL SELECT 'r', message_id::text || rcpt_no, state FROM ledger.recipient
+    UNION ALL SELECT 'e', id::text, kind || possible_duplicate FROM ledger.event
+    UNION ALL SELECT 't', encode(tag, 'hex'), message_id::text FROM ledger.replay
+    UNION ALL SELECT 'd', message_id::text || no, state FROM ledger.delivery) t"""
+
+
+def ask(dsn, text, timeout=30):
+    """One answer of a database, or None."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(["psql", "-X", "-A", "-t", "-d", dsn, "-c", text], capture_output=True, text=True,
+                              timeout=timeout)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return None

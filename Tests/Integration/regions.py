@@ -15,25 +15,6 @@ parser.add_argument("--messages", type=int, default=300, help="sent around each 
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 CONNECTIONS = 12
-ROWS = """SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
-    SELECT 'm', id::text, open_deliveries::text FROM ledger.message
-    UNION ALL SELECT 'r', message_id::text || rcpt_no, state FROM ledger.recipient
-    UNION ALL SELECT 'e', id::text, kind FROM ledger.event UNION ALL SELECT 'd', message_id::text || no, state FROM ledger.delivery) t"""
-
-
-class Roaming(Client):
-    """A client with the edges of all regions: when one does not answer, it goes to the next."""
-
-    def __init__(self, cluster, start):
-        super().__init__(cluster, give_up=120)
-        self.regions, self.at = [r["smtp"][0] for r in cluster.e["regions"]], start
-
-    def connect(self):
-        address = self.regions[self.at % len(self.regions)]
-        self.at += 1
-        return self.cluster.smtp(timeout=10, address=address)
-
-
 def zegel(z, *command, timeout=150):
     return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
 
@@ -135,10 +116,6 @@ with folder() as path:
 
         def databases():
             return [r["postgres"] for r in z.e["regions"]]
-
-        def ask(dsn, text):
-            return subprocess.run(["psql", "-X", "-A", "-t", "-d", dsn, "-c", text], capture_output=True, text=True,
-                                  timeout=30).stdout.strip()
 
         empty = until(lambda: all(ask(d, "SELECT count(*) FROM ledger.delivery") == "0" for d in databases()[0]), 60, 0.5)
         report.check("no delivery is left open", bool(empty))

@@ -12,7 +12,7 @@ import Testing
 
 @testable import Delivery
 
-@Suite(.timeLimit(.minutes(2))) struct ReplayTests {
+@Suite(.serialized, .timeLimit(.minutes(3))) struct ReplayTests {
     /// Another shard, with the hands of an edge and a worker on it.
     final class OtherShard: Sendable {
         let intake: IntakeLedger

@@ -280,7 +280,7 @@ import Testing
         }
         _ = try await lab.accept(to: ["r@peer.test"], content: content)
         _ = try await lab.working([try await lab.worker(routes: ["peer.test": host])]) {
-            try await lab.events { $0.contains { $0.kind == "delivered" } }
+            try await lab.events(within: .seconds(60)) { $0.contains { $0.kind == "delivered" } }
         }
         let mail = try #require(host.transcript.mails.first)
         #expect(mail.content.suffix(content.count).elementsEqual(content))

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Rounds of faults in a cluster of three regions and three shards, nobody acting: regions killed, standing still, cut off both ways or one
+way, their disks full; their etcd, one Patroni or one PostgreSQL alone killed or standing still; sometimes two of these at once.
+
+Clients have the edges of all regions, those of a region in trouble too, lose connections and repeat the same bytes. Shown after each
+round: 0 of the messages that got 250 are lost; who got one twice is told by marks, at most one copy is without; not more copies than
+final dots and accepts stayed without an answer; every delivery ends; every member of each shard holds the same rows.
+
+    faults.py [--rounds N] [--messages N] [--seed S] [--only KIND…]
+
+Skipped, saying so, where no network namespace may be made.
+"""
+import argparse, collections, os, random, re, signal, subprocess, sys, threading, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+import sites
+
+REGIONWIDE = ["killed", "frozen", "cut off", "cut off from one", "deaf", "mute", "disk full"]
+PARTS = [f"{part} {what}" for part in ("etcd", "patroni", "postgres") for what in ("killed", "frozen")]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--rounds", type=int, default=30)
+parser.add_argument("--messages", type=int, default=1000, help="of each round")
+parser.add_argument("--faults", type=int, default=3, help="of each round, some of them two at once")
+parser.add_argument("--seed", type=int)
+parser.add_argument("--only", nargs="+", choices=REGIONWIDE + PARTS, help="kinds of faults")
+arguments = parser.parse_args()
+sites.enter("faults")
+KINDS = arguments.only or REGIONWIDE + PARTS
+CONNECTIONS = 12
+SENT_BY = re.compile(rb"\bid ([0-9a-f]{8}-[0-9a-f-]{27});")
+
+
+def zegel(z, *command, timeout=150):
+    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
+
+
+class Fault:
+    """One kind of trouble of one region: begun, and over again."""
+
+    def __init__(self, z, all_sites, site, kind, rng):
+        self.z, self.all, self.site, self.kind, self.rng = z, all_sites, site, kind, rng
+        self.others = [s for s in all_sites if s is not site]
+        self.stopped = []
+
+    def pids(self, part):
+        region = next(r for r in self.z.e["regions"] if r["name"] == self.site.name)
+        return region["pids"].get(part, [])
+
+    def begin(self):
+        kind = self.kind
+        if kind == "killed":
+            zegel(self.z, "local", "kill", "--region", self.site.name)
+        elif kind == "frozen":
+            self.site.freeze()
+        elif kind == "cut off":
+            sites.cut(self.site, self.others)
+        elif kind == "cut off from one":
+            sites.cut(self.site, [self.rng.choice(self.others)])
+        elif kind == "deaf":
+            sites.cut(self.site, self.others, "in")
+        elif kind == "mute":
+            sites.cut(self.site, self.others, "out")
+        elif kind == "disk full":
+            self.site.fill()
+        else:
+            part, what = kind.split()
+            pids = self.pids(part)
+            if not pids:
+                return
+            pid = self.rng.choice(pids)
+            if what == "killed":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            else:
+                self.stopped = sites.tree(pid) if part == "postgres" else [pid]
+                for one in self.stopped:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(one, signal.SIGSTOP)
+
+    def end(self):
+        kind = self.kind
+        if kind == "killed":
+            back = zegel(self.z, "local", "start", "--region", self.site.name)
+            return back.returncode == 0 or back.stderr[-500:]
+        if kind == "frozen":
+            self.site.thaw()
+        elif kind in ("cut off", "cut off from one", "deaf", "mute"):
+            sites.heal(self.all)
+        elif kind == "disk full":
+            self.site.empty()
+        for pid in self.stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        return True
+
+
+class Sending:
+    """Clients that send a round's messages, spread over the faults."""
+
+    def __init__(self, z, rng, first, count, seconds):
+        self.z, self.answers, self.longest = z, {}, 0.0
+        self.lock, self.hurry = threading.Lock(), threading.Event()
+        self.todo = list(range(first + count - 1, first - 1, -1))
+        self.contents = {n: message(n, rng) for n in self.todo}
+        self.pause = seconds * CONNECTIONS / count
+        self.threads = [threading.Thread(target=self.work, args=(i,), daemon=True) for i in range(CONNECTIONS)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, index):
+        client = Roaming(self.z, index, give_up=240)
+        while True:
+            with self.lock:
+                if not self.todo:
+                    break
+                number = self.todo.pop()
+            before, began = client.repeats, time.monotonic()
+            identity = client.send("a@demo.test", ["b@bar.test"], self.contents[number])
+            with self.lock:
+                self.answers[number] = (identity, client.repeats - before)
+                self.longest = max(self.longest, time.monotonic() - began)
+            self.hurry.wait(self.pause)
+        client.quit()
+
+    def join(self):
+        for thread in self.threads:
+            thread.join()
+
+
+def plan(rng, all_sites):
+    """The faults of one moment: mostly one, sometimes two, in regions that differ."""
+    chosen = rng.sample(all_sites, 2 if rng.random() < 0.3 else 1)
+    return [(site, rng.choice(KINDS)) for site in chosen]
+
+
+def events_of(z):
+    """All events, of whichever region answers."""
+    for region in range(3):
+        with contextlib.suppress(OSError, ValueError):
+            out, cursor = [], ""
+            while True:
+                page = z.get(f"/v1/events?limit=1000&after={urllib.parse.quote(cursor)}", region)
+                if not page["events"]:
+                    return out
+                out += page["events"]
+                cursor = page["next"]
+    return []
+
+
+def judge(z, sink, report, answers, seen_before, title):
+    """The laws over everything so far. Answers how many copies there were too many."""
+    got = sink.got[seen_before:]
+    copies, ids = collections.Counter(), collections.defaultdict(set)
+    for _, _, content in got:
+        name = message_id(content)
+        copies[name] += 1
+        found = SENT_BY.search(content)
+        if found:
+            ids[name].add(found.group(1).decode())
+    marks, doubts = collections.Counter(), collections.Counter()
+    for event in events_of(z):
+        if event.get("possible_duplicate"):
+            marks[event["message_id"]] += 1
+        if event.get("reason_code") == "final-dot-in-doubt":
+            doubts[event["message_id"]] += 1
+    names = {f"<m-{n}@demo.test>": n for n in answers}
+    lost = [n for n in names if not copies[n]]
+    report.check(f"{title}: 0 of {len(names)} lost", not lost, str(lost[:5]))
+    doubles = [n for n in names if copies[n] > 1]
+    unmarked = [n for n in doubles if sum(marks[i] for i in ids[n]) < copies[n] - 1]
+    report.check(f"{title}: no double without its mark", not unmarked,
+                 str([(n, copies[n], answers[names[n]], sorted(ids[n])) for n in unmarked[:5]]))
+    beyond = [n for n in doubles if copies[n] - 1 > answers[names[n]][1] + sum(doubts[i] for i in ids[n])]
+    report.check(f"{title}: not more copies than answers were missing", not beyond,
+                 str([(n, copies[n], answers[names[n]]) for n in beyond[:5]]))
+    return sum(copies[n] - 1 for n in doubles), sum(answers[n][1] for n in answers)
+
+
+with folder() as path:
+    report = Report(f"faults: {arguments.rounds} rounds of {arguments.messages} messages")
+    rng = seed_from(arguments)
+    all_sites = sites.sites(3)
+    authority = Authority(f"{path}/ca")
+    dns = Dns({}, 5391, sites.HOST)
+    dns.add("bar.test", sites.HOST)
+    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
+
+    async def slowly(sink, content):
+        await asyncio.sleep(0.02)
+        return None
+
+    sink.on_dot = slowly
+    for site in all_sites:
+        site.give_disk(f"{path}/z/regions/{site.name}", "1500m")
+    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
+                "delivery.retry=2s", "delivery.final_dot_timeout=10s"]
+    placed = [word for site in all_sites for word in ("--place", site.place)]
+    began = time.monotonic()
+    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+        report.on_failure = lambda: z.last_logs(25)
+        report.figure("up", f"{time.monotonic() - began:.1f} s")
+        total, extra, sent = 0, 0, 0
+        for number in range(1, arguments.rounds + 1):
+            title, seen_before = f"round {number}", len(sink.got)
+            span = 12 * arguments.faults + 6
+            sending = Sending(z, rng, sent, arguments.messages, span)
+            sent += arguments.messages
+            for _ in range(arguments.faults):
+                time.sleep(rng.uniform(0.5, 3))  # the moment is random: nothing is waited for
+                faults = [Fault(z, all_sites, site, kind, rng) for site, kind in plan(rng, all_sites)]
+                lasting = rng.uniform(2, 12) if rng.random() < 0.6 else rng.uniform(20, 30)
+                told = " and ".join(f"{f.site.name} {f.kind}" for f in faults)
+                report.figure(title, f"{told}, {lasting:.0f} s")
+                for fault in faults:
+                    fault.begin()
+                time.sleep(lasting)  # the length of the fault itself
+                for fault in faults:
+                    held = fault.end()
+                    report.check(f"{title}: {fault.site.name} comes back", held is True, str(held))
+            sending.hurry.set()
+            sending.join()
+            unanswered = [n for n, (i, _) in sending.answers.items() if not i]
+            report.check(f"{title}: every client got its 250 in the end", not unanswered, str(unanswered[:5]))
+            wanted = {f"<m-{n}@demo.test>" for n in sending.answers}
+            begun = time.monotonic()
+            until(lambda: wanted <= {message_id(c) for _, _, c in sink.got[seen_before:]}, 150, 0.5)
+            whole = until(lambda: zegel(z, "shard", "status").returncode == 0, 180, 1)
+            report.check(f"{title}: leaders at home, every member follows", bool(whole), zegel(z, "shard", "status").stdout)
+            databases = [r["postgres"] for r in z.e["regions"]]
+            ended = until(lambda: all(ask(d, "SELECT count(*) FROM ledger.delivery") == "0" for d in databases[0]), 120, 0.5)
+            report.check(f"{title}: no delivery is left open", bool(ended))
+            figures = judge(z, sink, report, sending.answers, seen_before, title)
+            report.figure(title, f"whole again {time.monotonic() - begun:.0f} s after the last answer; longest wait of a client "
+                          f"{sending.longest:.1f} s; {figures[1]} repeats, {figures[0]} copies too many, all marked")
+            total, extra = total + figures[1], extra + figures[0]
+            for shard in range(3):
+                equal = until(lambda: len({ask(r[shard], ROWS) or "?" + r[shard] for r in databases}) == 1, 30, 0.5)
+                report.check(f"{title}: all members of shard {'abc'[shard]} hold the same rows", bool(equal))
+        report.figure("in all", f"{sent} messages, {total} repeats, {extra} copies too many, all marked")
+print(f"{report.count} passed, 0 failed")
