@@ -26,7 +26,7 @@ public struct LoopbackPorts {
         throw ClusterError(.environment, "no free port between 18000 and 32000 on \(address)")
     }
 
-    /// Whether a server could listen there now.
+    /// Whether a server could listen there now. At an address that is not here, but in a network namespace, everything is free.
     public static func isFree(_ port: Int, on address: String) -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return false }
@@ -39,7 +39,7 @@ public struct LoopbackPorts {
         name.sin_addr.s_addr = inet_addr(address)
         return withUnsafePointer(to: &name) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 || errno == EADDRNOTAVAIL
             }
         }
     }

@@ -226,15 +226,13 @@ with folder() as path:
             until(lambda: wanted <= {message_id(c) for _, _, c in sink.got[seen_before:]}, 150, 0.5)
             whole = until(lambda: zegel(z, "shard", "status").returncode == 0, 180, 1)
             report.check(f"{title}: leaders at home, every member follows", bool(whole), zegel(z, "shard", "status").stdout)
-            databases = [r["postgres"] for r in z.e["regions"]]
-            ended = until(lambda: all(ask(d, "SELECT count(*) FROM ledger.delivery") == "0" for d in databases[0]), 120, 0.5)
+            ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 120, 0.5)
             report.check(f"{title}: no delivery is left open", bool(ended))
             figures = judge(z, sink, report, sending.answers, seen_before, title)
             report.figure(title, f"whole again {time.monotonic() - begun:.0f} s after the last answer; longest wait of a client "
                           f"{sending.longest:.1f} s; {figures[1]} repeats, {figures[0]} copies too many, all marked")
             total, extra = total + figures[1], extra + figures[0]
-            for shard in range(3):
-                equal = until(lambda: len({ask(r[shard], ROWS) or "?" + r[shard] for r in databases}) == 1, 30, 0.5)
-                report.check(f"{title}: all members of shard {'abc'[shard]} hold the same rows", bool(equal))
+            equal = until(lambda: sites.are_equal(z, all_sites), 30, 0.5)
+            report.check(f"{title}: all members of each shard hold the same rows", bool(equal))
         report.figure("in all", f"{sent} messages, {total} repeats, {extra} copies too many, all marked")
 print(f"{report.count} passed, 0 failed")

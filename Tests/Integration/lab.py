@@ -486,10 +486,10 @@ ROWS = """SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
     UNION ALL SELECT 'd', message_id::text || no, state FROM ledger.delivery) t"""
 
 
-def ask(dsn, text, timeout=30):
-    """One answer of a database, or None."""
+def ask(dsn, text, timeout=30, inside=()):
+    """One answer of a database, or None. `inside`: the command that goes where it is reached from."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(["psql", "-X", "-A", "-t", "-d", dsn, "-c", text], capture_output=True, text=True,
+        done = subprocess.run([*inside, "psql", "-X", "-A", "-t", "-d", dsn, "-c", text], capture_output=True, text=True,
                               timeout=timeout)
         if done.returncode == 0:
             return done.stdout.strip()

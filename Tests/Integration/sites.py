@@ -4,7 +4,9 @@ filled up or lost. Everything is in private namespaces of the run: what it leave
 `enter()` first, once, before threads: the program goes on in a network and a mount namespace of its own, the host of the run
 (10.88.0.254), whose clients, recipient and DNS server every region reaches whatever happens between the regions.
 """
-import contextlib, os, signal, subprocess, sys, time
+import contextlib, os, signal, subprocess, sys
+
+from lab import ROWS, ask
 
 MARK, BRIDGE, HOST = "ZEGEL_TEST_OWN_SITES", "sites", "10.88.0.254"
 
@@ -27,13 +29,15 @@ def enter(what):
         run("ip", "link", "set", BRIDGE, "up")
         return
     allowed = subprocess.run(
-        ["unshare", "-m", "-n", "sh", "-c", "mount -t tmpfs none /mnt && ip link add x type bridge && ip netns add zegelprobe && ip netns del zegelprobe"],
+        ["unshare", "-m", "-n", "-p", "--fork", "--mount-proc", "sh", "-c", "mount -t tmpfs none /mnt && ip link add x type bridge && ip netns add zegelprobe && ip netns del zegelprobe"],
         capture_output=True, text=True, timeout=10)
     if allowed.returncode:
         print(f"SKIPPED {what}: no network may be made here ({allowed.stderr.strip()})")
         sys.exit(0)
     os.environ[MARK] = "1"
-    os.execvp("unshare", ["unshare", "-m", "-n", "--", sys.executable, *sys.argv])
+    # The shell is the first process there: it takes leave of those whose parents are gone, and all end with it.
+    os.execvp("unshare", ["unshare", "-m", "-n", "-p", "--fork", "--mount-proc", "--kill-child", "--",
+                          "bash", "-c", '"$@" & wait $!', "sites", sys.executable, *sys.argv])
 
 
 class Site:
@@ -54,6 +58,11 @@ class Site:
     @property
     def place(self):
         return f"{self.space}@{self.address}"
+
+    @property
+    def inside(self):
+        """What a command begins with that runs there."""
+        return ("ip", "netns", "exec", self.space)
 
     def ip(self, *words):
         return run("ip", "-n", self.space, *words)
@@ -140,3 +149,14 @@ def tree(pid):
                 with open(f"/proc/{one}/task/{task}/children") as f:
                     todo += [int(p) for p in f.read().split()]
     return done
+
+
+def answers(z, all_sites, region, text):
+    """What each shard's member in a region answers, asked there."""
+    return [ask(dsn, text, inside=all_sites[region].inside) for dsn in z.e["regions"][region]["postgres"]]
+
+
+def are_equal(z, all_sites):
+    """Whether every member of each shard holds the same rows."""
+    rows = [answers(z, all_sites, region, ROWS) for region in range(len(all_sites))]
+    return None not in sum(rows, []) and all(row == rows[0] for row in rows)

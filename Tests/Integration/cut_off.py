@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""A leader without its quorum, clients and workers inside: it takes nothing in and begins nothing; and what becomes of a commit that was
+under way. On real members, each made to happen:
+
+- cut off from the other regions, both of these standing still, synchronous names emptied by hand on every leader: from then on not one
+  250 and not one new delivery, until it is over;
+- a commit that waits for its quorum is cancelled (a warning), its connection ended (unknown), its leader killed: the client gets no 250
+  by that, and the message is settled under its id: delivered, once, or taken back and repeated.
+
+Skipped, saying so, where no network namespace may be made.
+"""
+import argparse, collections, os, re, signal, subprocess, sys, threading, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+import sites
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--lasting", type=float, default=25, help="seconds of each fault")
+parser.add_argument("--seed", type=int)
+arguments = parser.parse_args()
+sites.enter("cut_off")
+# A reply, or a final dot, may have been on its way when the fault began.
+MARGIN = 1.5
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE 'zegel-edge%'"
+
+
+def zegel(z, *command, timeout=150):
+    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
+
+
+def superuser(z, region, shard):
+    """A way into a member as its superuser, as an operator on its machine has it."""
+    import yaml
+    with open(f"{z.dir}/regions/{region}/{shard}/patroni.yaml") as f:
+        settings = yaml.safe_load(f)["postgresql"]
+    host, port = settings["listen"].rsplit(":", 1)
+    sockets, password = settings["parameters"]["unix_socket_directories"], settings["authentication"]["superuser"]["password"]
+    return lambda text, timeout=20: ask(f"host={sockets} port={port} dbname=zegel user=postgres password={password}", text, timeout)
+
+
+class Stream:
+    """Clients of one region's edges alone, one message after the other; what was answered, and when its content was sent."""
+
+    def __init__(self, z, region, rng, first, connections=4, count=100_000):
+        self.z, self.region, self.rng = z, region, rng
+        self.lock, self.next, self.last = threading.Lock(), first, first + count
+        self.ending = threading.Event()
+        self.answered, self.sent, self.tries = [], {}, collections.Counter()
+        self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(connections)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self):
+        session = None
+        while not self.ending.is_set():
+            with self.lock:
+                if self.next == self.last:
+                    return
+                number, self.next = self.next, self.next + 1
+                content = self.sent[number] = message(number, self.rng)
+            while True:
+                try:
+                    if session is None:
+                        session = self.z.smtp(timeout=90, address=self.region["smtp"][0])
+                    self.tries[number] += 1
+                    session.mail("a@demo.test", ["BODY=8BITMIME"])
+                    session.rcpt("b@bar.test")
+                    begun = time.monotonic()
+                    code, text = session.data(content)
+                    if code == 250:
+                        with self.lock:
+                            self.answered.append((number, text.split()[1].decode(), begun, time.monotonic()))
+                        break
+                except (smtplib.SMTPException, OSError, ValueError):
+                    pass
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    session.close() if session else None
+                session = None
+                if self.ending.wait(0.2) and self.tries[number] > 200:
+                    return
+
+    def end(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(120)
+
+
+with folder() as path:
+    report = Report("cut off: a leader without its quorum")
+    rng = seed_from(arguments)
+    all_sites = sites.sites(3)
+    authority = Authority(f"{path}/ca")
+    dns = Dns({}, 5391, sites.HOST)
+    dns.add("bar.test", sites.HOST)
+    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
+    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
+                "delivery.retry=1s", "delivery.final_dot_timeout=10s"]
+    placed = [word for site in all_sites for word in ("--place", site.place)]
+    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+        report.on_failure = lambda: z.last_logs(25)
+        first = z.e["regions"][0]
+        numbers, sent, streams = 0, {}, []
+
+        def whole():
+            return until(lambda: zegel(z, "shard", "status").returncode == 0, 150, 1)
+
+        def busy():
+            return "451 4.3.0 later"
+
+        def without_quorum(title, begin, end, where):
+            """One fault, with clients and a backlog inside; `where`: the addresses whose workers must begin nothing."""
+            global numbers
+            report.check(f"{title}: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+            # A backlog that could go at any moment: the recipient puts all of it off until the fault is there.
+            sink.on_mail = lambda sink, value: busy()
+            stream = Stream(z, first, rng, numbers)
+            until(lambda: len(stream.answered) >= 40, 30)
+            report.check(f"{title}: mail comes in before", len(stream.answered) >= 40, str(len(stream.answered)))
+            begin()
+            at = time.monotonic()
+            sink.on_mail = None
+            time.sleep(arguments.lasting)  # the length of the fault itself
+            over = time.monotonic()
+            taken = [a for a in stream.answered if a[3] > at + MARGIN]
+            gone = [o for o in sink.origins if o[0] in where and at + MARGIN < o[1] < over]
+            elsewhere = [o for o in sink.origins if o[0] not in where and at < o[1] < over]
+            end()
+            report.check(f"{title}: not one 250 from then on", not taken, str([(a[0], a[2] - at, a[3] - at) for a in taken[:5]]))
+            report.check(f"{title}: not one new delivery from then on", not gone, str([(o[0], o[1] - at) for o in gone[:5]]))
+            if elsewhere:
+                report.figure(title, f"{len(elsewhere)} left from other regions, the first {elsewhere[0][1] - at:.1f} s after it began")
+            back = until(lambda: len([a for a in stream.answered if a[3] > over]) >= 20, 90)
+            report.check(f"{title}: intake goes on afterwards by itself", bool(back))
+            report.figure(title, f"the first 250 {min(a[3] for a in stream.answered if a[3] > over) - over:.1f} s after it was over")
+            stream.end()
+            numbers = stream.next
+            streams.append(stream)
+
+        r1, r2, r3 = all_sites
+        without_quorum("cut off", lambda: sites.cut(r1, [r2, r3]), lambda: sites.heal(all_sites), {r1.address})
+
+        def thaw():
+            r2.thaw(), r3.thaw()
+
+        without_quorum("both peers standing still", lambda: (r2.freeze(), r3.freeze()), thaw, {s.address for s in all_sites})
+
+        def names(sql):
+            # On every leader: an edge would use another shard.
+            leaders = json.loads(zegel(z, "shard", "status", "--json").stdout)
+            for shard in leaders:
+                tell = superuser(z, shard["leader"], shard["shard"])
+                tell(sql), tell("SELECT pg_reload_conf()")
+
+        without_quorum(
+            "names emptied by hand", lambda: names("ALTER SYSTEM SET synchronous_standby_names = ''"),
+            lambda: names("ALTER SYSTEM RESET synchronous_standby_names"), {s.address for s in all_sites})
+
+        # What becomes of one commit. The peers stand still, so that it waits.
+        def one_commit(title, do):
+            global numbers
+            report.check(f"{title}: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+            tell = superuser(z, "r1", "a")
+            r2.freeze(), r3.freeze()
+            stream = Stream(z, first, rng, numbers, connections=1, count=1)
+            pid = until(lambda: tell(WAITING), 20, 0.1)
+            report.check(f"{title}: a commit waits for its quorum", bool(pid))
+            did = do(tell, pid.split()[0])
+            time.sleep(3)  # as long as an answer that were wrong would take, and more
+            report.check(f"{title}: done ({did}), and no 250 by it", not stream.answered, str(stream.answered))
+            thaw()
+            until(lambda: stream.answered, 120)
+            report.check(f"{title}: the client gets its 250 in the end", bool(stream.answered))
+            stream.end()
+            report.figure(title, f"{sum(stream.tries.values())} tries of the client")
+            numbers = stream.next
+            streams.append(stream)
+
+        one_commit("cancelled", lambda tell, pid: tell(f"SELECT pg_cancel_backend({pid})"))
+        one_commit("connection ended", lambda tell, pid: tell(f"SELECT pg_terminate_backend({pid})"))
+
+        def kill(tell, pid):
+            leader = tell("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)")
+            os.kill(int(leader), signal.SIGKILL)
+            return f"postmaster {leader} killed"
+
+        one_commit("leader killed", kill)
+
+        # Nothing is lost, and nothing came twice without its mark.
+        answered = {f"<m-{a[0]}@demo.test>": a for s in streams for a in s.answered}
+        tries = {f"<m-{n}@demo.test>": s.tries[n] for s in streams for n in s.sent}
+        arrived = until(lambda: set(answered) <= {message_id(c) for _, _, c in sink.got}, 120, 0.5)
+        report.check(f"0 of {len(answered)} lost", bool(arrived))
+        report.check("the cluster is whole afterwards", bool(whole()), zegel(z, "shard", "status").stdout)
+        ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 90, 0.5)
+        report.check("every delivery ends", bool(ended))
+        marks = collections.Counter(e["message_id"] for e in z.events() if e.get("possible_duplicate"))
+        copies, ids = collections.Counter(), collections.defaultdict(set)
+        for _, _, content in sink.got:
+            name = message_id(content)
+            copies[name] += 1
+            ids[name].update(re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1")))
+        doubles = [n for n in copies if copies[n] > 1]
+        unmarked = [n for n in doubles if sum(marks[i] for i in ids[n]) < copies[n] - 1]
+        report.figure("doubles", f"{len(doubles)} of {len(copies)}")
+        report.check("no double without its mark", not unmarked, str([(n, copies[n], tries.get(n)) for n in unmarked[:5]]))
+        equal = until(lambda: sites.are_equal(z, all_sites), 30, 0.5)
+        report.check("all members of each shard hold the same rows", bool(equal))
+print(f"{report.count} passed, 0 failed")
