@@ -54,16 +54,23 @@ public struct FeedEvent: Sendable {
 /// A cursor that this shard never gave out.
 public struct UnknownIncarnation: Error, Sendable {}
 
+/// A cursor that no member which answers knows, while others do not answer: one of those may have given it out.
+public struct IncarnationNotSeenYet: Error, Sendable {}
+
 /// Reads of one shard for the api, as role `zegel_api`.
 public struct EventLedger: Sendable {
     /// The shard's name.
     public let shard: String
     let pool: PostgresPool
+    private let members: [PostgresPool]
 
-    /// - Parameter pool: connections to a member of this region; to the leader only where there is no member.
-    public init(shard: String, pool: PostgresPool) {
+    /// - Parameters:
+    ///   - pool: connections to a member of this region; to the leader only where there is no member.
+    ///   - members: to every member, for a reader who has been further on another one; none: `pool` leads to the only one.
+    public init(shard: String, pool: PostgresPool, members: [PostgresPool] = []) {
         self.shard = shard
         self.pool = pool
+        self.members = members
     }
 
     // Which events follow? Only those of transactions below the oldest one still running: one that commits late sorts later
@@ -84,11 +91,38 @@ public struct EventLedger: Sendable {
     /// - Parameters:
     ///   - position: nil: from the start.
     ///   - tenant: only this tenant's; nil: all.
+    /// - Throws: `UnknownIncarnation` for a place that no member knows, `IncarnationNotSeenYet` where only those that answer do not.
     public func events(after position: FeedPosition?, tenant: String?, limit: Int32) async throws
         -> [FeedEvent]
     {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in
+        do {
+            return try await events(
+                after: position, tenant: tenant, limit: limit, from: pool, isLast: members.isEmpty)
+        } catch is UnknownIncarnation where !members.isEmpty {
+            // A reader who changed region, and this one's member has not come so far.
+            var isEveryoneAsked = true
+            for member in members {
+                do {
+                    return try await events(
+                        after: position, tenant: tenant, limit: limit, from: member, isLast: true)
+                } catch is UnknownIncarnation {
+                    continue
+                } catch is PostgresError {
+                    isEveryoneAsked = false
+                }
+            }
+            throw isEveryoneAsked ? UnknownIncarnation() : IncarnationNotSeenYet() as any Error
+        }
+    }
+
+    /// A server that has been promoted under a connection is left for a follower, if there is one: on a leader the numbers of lost
+    /// transactions come again.
+    private func events(
+        after position: FeedPosition?, tenant: String?, limit: Int32, from pool: PostgresPool, isLast: Bool
+    ) async throws -> [FeedEvent] {
+        let events: [FeedEvent]? = try await pool.withConnection { connection in
+            let events: [FeedEvent]? = try await connection.perform { session in
+                if !isLast, try LedgerDatabase.leads(session) { return nil }
                 let (incarnation, start) = try Self.resolve(position, session)
                 return try session.query(
                     Self.page,
@@ -98,7 +132,12 @@ public struct EventLedger: Sendable {
                     ]
                 ).map { row in try Self.event(row, incarnation) }
             }
+            if events == nil { await connection.close() }
+            return events
         }
+        if let events { return events }
+        await pool.renew()
+        return try await self.events(after: position, tenant: tenant, limit: limit, from: pool, isLast: true)
     }
 
     /// The present incarnation, and where a reader goes on: one from an older incarnation at the least of its place and the

@@ -148,7 +148,7 @@ with folder() as path:
             # On every leader: an edge would use another shard.
             leaders = json.loads(zegel(z, "shard", "status", "--json").stdout)
             for shard in leaders:
-                tell = superuser(z, shard["leader"], shard["shard"])
+                tell = superuser(z, shard["leader"], shard["name"])
                 tell(sql), tell("SELECT pg_reload_conf()")
 
         without_quorum(

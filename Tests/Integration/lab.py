@@ -213,7 +213,12 @@ class Sink:
                 secure, sender, recipients = True, None, []
             elif verb == "MAIL":
                 sender, recipients = text[text.index("<") + 1:text.index(">")], []
-                writer.write((await self._hook(self.on_mail, sender, "250 2.1.0 ok") + "\r\n").encode())
+                answer = await self._hook(self.on_mail, sender, "250 2.1.0 ok")
+                if not answer.startswith("2"):
+                    sender = None
+                writer.write((answer + "\r\n").encode())
+            elif verb == "RCPT" and sender is None:
+                writer.write(b"503 5.5.1 no sender\r\n")
             elif verb == "RCPT":
                 address = text[text.index("<") + 1:text.rindex(">")]
                 answer = await self._hook(self.on_rcpt, address, "250 2.1.5 ok")

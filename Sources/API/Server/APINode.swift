@@ -38,9 +38,18 @@ public enum APINode {
         describe(context.metrics)
         context.readiness.expect("database")
         let control = pool(databases.controlDSN, api)
-        let shards = databases.shards.map { (name: $0.name, pool: pool($0.dsn, api)) }
+        let shards = databases.shards.map { shard in
+            let members = PostgresConfiguration(
+                shard.dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)
+            )
+            .members
+            return (
+                name: shard.name, pool: pool(shard.dsn, api),
+                members: members.count > 1 ? members.map { pool($0, api, limit: 2) } : []
+            )
+        }
         let tls = try tlsContext(api, context)
-        let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool) }
+        let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool, members: $0.members) }
         let keys = try await KeyringClient(path: socket, group: MultiThreadedEventLoopGroup.singleton)
         let scan = try ScanSettings(context.settings)
         let judge =
@@ -62,15 +71,23 @@ public enum APINode {
         }
         let watch = DatabaseWatch(
             pools: [("control", control)] + shards.map { ("shard \($0.name)", $0.pool) },
-            ledgers: ledgers, readiness: context.readiness, logger: context.logger)
+            ledgers: ledgers, others: shards.flatMap(\.members), readiness: context.readiness,
+            logger: context.logger)
         return [watch] + servers
     }
 
     private static func pool(_ dsn: String, _ api: APISettings) -> PostgresPool {
+        pool(
+            PostgresConfiguration(dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)), api,
+            limit: 8)
+    }
+
+    private static func pool(_ configuration: PostgresConfiguration, _ api: APISettings, limit: Int)
+        -> PostgresPool
+    {
         let milliseconds = Int(api.statementTimeout / .milliseconds(1))
         return PostgresPool(
-            configuration: PostgresConfiguration(
-                dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)), limit: 8,
+            configuration: configuration, limit: limit,
             // After a minute the member of this region is looked for again, should another have answered meanwhile.
             waitLimit: .seconds(5), lifetime: .seconds(60)
         ) { session in

@@ -144,6 +144,10 @@ public struct APIServer: Service, CustomStringConvertible {
         do {
             page = try await feed.page(
                 after: cursor, tenant: caller.tenant, limit: limit, wait: .seconds(wait))
+        } catch is IncarnationNotSeenYet {
+            throw Problem.unavailable(
+                "The members that answer have not come as far as this cursor; try again, here or in another region."
+            )
         } catch is EventFeed.Refusal {
             throw Problem.badRequest(
                 "'after' is a cursor of another cluster; leave it out to read from the start.")

@@ -11,6 +11,8 @@ import ServiceLifecycle
 struct DatabaseWatch: Service {
     let pools: [(name: String, pool: PostgresPool)]
     let ledgers: [EventLedger]
+    /// Closed in the end, and not probed.
+    var others: [PostgresPool] = []
     let readiness: Readiness
     let logger: Logger
 
@@ -22,7 +24,7 @@ struct DatabaseWatch: Service {
         } catch is CancellationError {
             // Graceful shutdown; a cancelled task must close the pools all the same.
         }
-        for (_, pool) in pools { await pool.close() }
+        for pool in pools.map(\.pool) + others { await pool.close() }
     }
 
     private func watch() async throws {

@@ -19,6 +19,8 @@ public final class LeaderRoute: PostgresRoute {
         var knowledge = Knowledge()
         var host = ""
         var port = 0
+        /// The timeline whose incarnation is known to be written.
+        var recorded = 0
         /// Grows with every change of leader.
         var epoch = 0
         var pools: [PostgresPool] = []
@@ -95,6 +97,19 @@ public final class LeaderRoute: PostgresRoute {
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
         """
 
+    // A writer's first act on a new leader (design §5): no event of a timeline has a transaction before the one that its incarnation
+    // names, so that a reader from the timeline before knows where to go on.
+    private static let incarnation = "SELECT ledger.current_incarnation()"
+
+    /// Writes the incarnation of a new timeline. Where there is no schema yet, or the role does not write events, there is none to write.
+    private static func recordIncarnation(_ session: PostgresSession) throws {
+        do {
+            _ = try session.query(incarnation)
+        } catch let error as PostgresError where ["42883", "3F000", "42501"].contains(error.sqlState) {
+            return
+        }
+    }
+
     /// Refuses a server that does not lead, and one whose timeline is below the highest seen.
     public func admit(_ session: PostgresSession, of destination: PostgresDestination) throws -> Int {
         guard let row = try session.query(Self.standing).first else {
@@ -116,6 +131,10 @@ public final class LeaderRoute: PostgresRoute {
         }
         leaveFormer(pools)
         guard let epoch else { throw PostgresError(.connectFailed, "a former leader of shard \(shard)") }
+        if state.withLock({ $0.recorded != timeline }) {
+            try Self.recordIncarnation(session)
+            state.withLock { $0.recorded = timeline }
+        }
         return epoch
     }
 
