@@ -102,8 +102,12 @@ with folder() as path:
         def leaders():
             return {s["name"]: s["leader"] for s in json.loads(zegel(z, "shard", "status", "--json").stdout)}
 
+        def is_whole():
+            shards = json.loads(zegel(z, "shard", "status", "--json").stdout)
+            return all(s["leader"] and all(m["state"] in ("running", "streaming") for m in s["members"]) for s in shards)
+
         def whole():
-            return until(lambda: zegel(z, "shard", "status").returncode == 0, 150, 0.5)
+            return until(is_whole, 150, 0.5)
 
         turns = ["forced"] * arguments.forced + ["planned"] * arguments.planned
         rng.shuffle(turns)
