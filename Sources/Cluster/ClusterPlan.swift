@@ -299,18 +299,20 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
                     shard: shard.name, port: try port(kept?.port),
                     rest: isReplicated ? try port(kept?.rest) : nil))
         }
-        func nodes(_ role: NodeRole, _ asked: Int?, option: String) throws(ClusterError) -> Int {
+        func nodes(_ role: NodeRole, _ asked: Int?, from least: Int = 1, option: String) throws(ClusterError)
+            -> Int
+        {
             try count(
-                asked, before: old?.nodes.filter { $0.role == role }.count, otherwise: 1, in: 1...64,
+                asked, before: old?.nodes.filter { $0.role == role }.count, otherwise: 1, in: least...64,
                 option: option)
         }
         let wanted: [(NodeRole, Int, [String])] = [
             (.edge, try nodes(.edge, request.edges, option: "--edges"), ["smtp", "smtps", "metrics"]),
-            (.worker, try nodes(.worker, request.workers, option: "--workers"), ["metrics"]),
+            (.worker, try nodes(.worker, request.workers, from: 0, option: "--workers"), ["metrics"]),
             (.api, 1, ["https", "metrics"]),
         ]
         for (role, count, uses) in wanted {
-            for number in 1...count {
+            for number in 1..<count + 1 {
                 let name = (isReplicated ? "\(name)-" : "") + "\(role.rawValue)-\(number)"
                 if let kept = old?.nodes.first(where: { $0.name == name }) {
                     region.nodes.append(kept)

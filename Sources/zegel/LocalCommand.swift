@@ -74,7 +74,11 @@ struct LocalCommand: AsyncParsableCommand {
         @Option(name: .long, help: ArgumentHelp("Edge nodes in each region. (default: 1)", valueName: "n"))
         var edges: Int?
 
-        @Option(name: .long, help: ArgumentHelp("Worker nodes in each region. (default: 1)", valueName: "n"))
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "Worker nodes in each region; 0 takes mail in and delivers none. (default: 1)", valueName: "n"
+            ))
         var workers: Int?
 
         @Option(
