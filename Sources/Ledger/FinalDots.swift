@@ -86,7 +86,7 @@ extension WorkLedger {
         ), told AS (
             INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate)
             SELECT ledger.uuid_v7(), d.tenant, d.message_id, r.rcpt_no,
-                   CASE WHEN d.state = 'held' THEN 'held' ELSE 'deferred' END, clock_timestamp(), 'final-dot-unanswered', true
+                   CASE WHEN d.state = 'held' THEN 'held' ELSE 'deferred' END, clock_timestamp(), 'final-dot-in-doubt', true
             FROM doubt d JOIN ledger.recipient r ON r.message_id = d.message_id AND r.delivery_no = d.no AND r.state = 'open'
         )
         SELECT (SELECT count(*) FROM loose)::int, (SELECT count(*) FROM doubt)::int

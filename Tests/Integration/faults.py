@@ -72,7 +72,7 @@ class Fault:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             else:
-                self.stopped = sites.tree(pid) if part == "postgres" else [pid]
+                self.stopped = tree(pid) if part == "postgres" else [pid]
                 for one in self.stopped:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(one, signal.SIGSTOP)
@@ -161,7 +161,7 @@ def judge(z, sink, report, answers, seen_before, title):
     for event in events_of(z):
         if event.get("possible_duplicate"):
             marks[event["message_id"]] += 1
-        if event.get("reason_code") == "final-dot-in-doubt":
+        if event.get("reason_code") in ("final-dot-in-doubt", "final-dot-unanswered"):
             doubts[event["message_id"]] += 1
     names = {f"<m-{n}@demo.test>": n for n in answers}
     lost = [n for n in names if not copies[n]]

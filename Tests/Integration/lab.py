@@ -357,6 +357,19 @@ class Cluster:
                 print("".join(f.readlines()[-lines:])[-3000:])
 
 
+def tree(pid):
+    """A process and all below it."""
+    done, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        done.append(one)
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children") as f:
+                    todo += [int(p) for p in f.read().split()]
+    return done
+
+
 def process_connected_to(port):
     """The process that has a connection to a port of ours."""
     text = subprocess.run(["ss", "-tnpH", "state", "established", f"( dport = :{port} )"], capture_output=True, text=True,

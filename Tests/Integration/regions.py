@@ -46,6 +46,24 @@ class Probe(threading.Thread):
         self.join(20)
 
 
+def processes(z):
+    """Every process of the cluster."""
+    roots = [p for region in z.e["regions"] for pids in region["pids"].values() for p in pids]
+    return {p for root in roots for p in tree(root)}
+
+
+def used(z):
+    """Seconds of CPU of all its processes, and octets of memory, what is shared counted once."""
+    seconds = octets = 0
+    for pid in processes(z):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat") as f:
+                seconds += sum(int(n) for n in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                octets += next(int(line.split()[1]) for line in f if line.startswith("Pss:")) * 1024
+    return seconds, octets
+
+
 def gap(times):
     """The longest time between two that follow each other."""
     times = sorted(times)
@@ -110,6 +128,10 @@ with folder() as path:
         took = time.monotonic() - began
         report.figure("up", f"{took:.1f} s for 3 regions and 3 shards")
         report.check("three regions are up within 60 s", took < 60, f"{took:.0f} s")
+        before = used(z)[0]
+        time.sleep(10)  # at rest: nothing is waited for
+        seconds, octets = used(z)
+        report.figure("at rest", f"{(seconds - before) * 10:.0f} % of a core, {octets / 1e6:.0f} MB in {len(processes(z))} processes")
         names = [r["name"] for r in z.e["regions"]]
         seen = lambda: {message_id(content) for _, _, content in sink.got}
         answers, sent = {}, 0

@@ -138,19 +138,6 @@ def heal(all_sites):
                 site.reaches(other)
 
 
-def tree(pid):
-    """A process and all below it."""
-    done, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        done.append(one)
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children") as f:
-                    todo += [int(p) for p in f.read().split()]
-    return done
-
-
 def answers(z, all_sites, region, text):
     """What each shard's member in a region answers, asked there."""
     return [ask(dsn, text, inside=all_sites[region].inside) for dsn in z.e["regions"][region]["postgres"]]

@@ -6,7 +6,7 @@ WAL bytes and commits a message.
 """
 import os, re, statistics, subprocess, sys, time
 
-from lab import Cluster, folder, until
+from lab import Cluster, folder, tree, until
 from postfix_instance import Postfix
 
 SIZE, SESSIONS, TICKS = 10_240, 50, os.sysconf("SC_CLK_TCK")
@@ -27,14 +27,6 @@ def cpu(pids):
         except OSError:
             pass
     return total / TICKS
-
-
-def tree(pid):
-    try:
-        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-    except OSError:
-        return []
-    return [pid] + [d for c in children for d in tree(int(c))]
 
 
 class Counter:
