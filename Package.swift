@@ -98,7 +98,7 @@ let package = Package(
             name: "Ledger",
             dependencies: nio + [
                 "Postgres", "Migrations", "TLS", "DNS", "HTTPClient", "Settings", crypto,
-                .product(name: "CryptoExtras", package: "swift-crypto"), logging, lifecycle,
+                .product(name: "CryptoExtras", package: "swift-crypto"), logging, metrics, lifecycle,
             ],
             swiftSettings: strict),
 

@@ -7,7 +7,8 @@ import Testing
     @Test(arguments: [
         "README.md", "LICENSE", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "docs/limits.md",
         "docs/configuration.md", "docs/sealed-format.md", "docs/verdicts.md", "docs/agreement.md",
-        "docs/how-a-verdict-is-reached.md", "docs/evidence.md", "docs/events.md",
+        "docs/how-a-verdict-is-reached.md", "docs/evidence.md", "docs/events.md", "docs/regions.md",
+        "deploy/alerts/regions.yml",
     ])
     func `the document is there`(path: String) {
         #expect((House.text(path)?.count ?? 0) > 500, "\(path)")
@@ -34,6 +35,28 @@ import Testing
             let row = "| " + layer.filter(known.contains).map { "`\($0)`" }.joined(separator: " · ") + " |"
             let range = try #require(text.range(of: row, range: position..<text.endIndex), "\(row)")
             position = range.upperBound
+        }
+    }
+
+    @Test func `alerts rest on metrics that the nodes have, and each says what it means and what to do`()
+        throws
+    {
+        let text = try #require(House.text("deploy/alerts/regions.yml"))
+        let sources = try House.files(below: "Sources", suffix: ".swift").map(\.text).joined()
+        let shown = Set(text.matches(of: /zegel_[a-z_]+/).map { String($0.output) })
+        #expect(shown.count > 5)
+        for name in shown {
+            // Those of a shard are named by their ends.
+            let end = name.replacing("zegel_shard_", with: "")
+            #expect(
+                sources.contains("\"\(name)\"") || (end != name && sources.contains("gauge(\"\(end)\"")),
+                "\(name)")
+        }
+        let alerts = text.components(separatedBy: "- alert:").dropFirst()
+        for alert in alerts {
+            for part in ["expr:", "severity:", "summary:", "description:"] {
+                #expect(alert.contains(part), "\(alert)")
+            }
         }
     }
 

@@ -39,9 +39,11 @@ public struct LeaderWatch: Service, CustomStringConvertible {
     private func watch(_ route: LeaderRoute, _ urls: [String]) async {
         var known: String?
         var isSearching = true
+        var gauges = ShardGauges(shard: route.shard)
         while !Task.isCancelled {
             let view = try? await patroni.view(of: route.shard, from: urls)
             let leader = view?.leader?.isLive == true ? view?.leader?.region : nil
+            gauges.show(view)
             if let view {
                 if leader == nil { route.forget() } else { route.learned(view) }
             }
