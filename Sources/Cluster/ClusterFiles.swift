@@ -66,6 +66,15 @@ enum ClusterFiles {
         guard chmod(path, mode) == 0 else { throw failure("cannot set the rights of \(path)") }
     }
 
+    /// Makes sure that a folder is there; the rights of one that is stay as they are.
+    static func folder(_ path: String) throws(ClusterError) {
+        do {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        } catch {
+            throw ClusterError(.environment, "cannot make the folder \(path): \(error.localizedDescription)")
+        }
+    }
+
     /// Makes sure that a folder with a name that others could guess is ours and no link: it may lie in /tmp.
     static func ownFolder(_ path: String) throws(ClusterError) {
         var information = stat()

@@ -1,7 +1,7 @@
 // What an operator asks of a replicated cluster: how its shards stand, a planned change of leader, a region emptied of leaders.
 
-import Foundation
 import Ledger
+import Settings
 
 /// How a shard stands, for people and for programs.
 public struct ShardStatus: Sendable, Codable, Equatable {
@@ -13,17 +13,26 @@ public struct ShardStatus: Sendable, Codable, Equatable {
     public var leader: String?
     /// Its members, by region.
     public var members: [ShardView.Member]
+    /// The regions that are kept from leading it.
+    public var drained: [String]
     /// What is wrong, each with what mends it.
     public var troubles: [String]
 }
 
-/// The operator's view of the shards of a local cluster.
+/// The operator's view of the shards of a cluster.
 public struct ClusterOperations: Sendable {
-    private let identity: ClusterIdentity
-    private let plan: ClusterPlan
-    private let directory: String
+    private let ledger: ReplicatedLedger
 
-    /// The cluster in `directory`.
+    /// How a command names the cluster: `--dir DIR` or `--config FILE`.
+    public var option: String { ledger.place.option }
+
+    /// The cluster whose Patronis these settings name.
+    /// - Parameter file: where they come from, for messages.
+    public init(_ settings: ReplicationSettings, file: String) {
+        ledger = ReplicatedLedger(settings, file: file)
+    }
+
+    /// The local cluster in `directory`.
     /// - Throws: `state` when there is none, `usage` when it has one region.
     public init(directory: String) throws(ClusterError) {
         let layout = ClusterLayout(directory: directory)
@@ -35,25 +44,21 @@ public struct ClusterOperations: Sendable {
             throw ClusterError(
                 .usage, "the cluster in \(layout.directory) has one region: there is nobody to hand over to")
         }
-        self.plan = plan
-        self.directory = layout.directory
-        identity = try ClusterIdentity(layout, plan)
+        guard let region = plan.sites.first else { throw ClusterError(.state, "the plan names no region") }
+        ledger = ReplicatedLedger(try ClusterIdentity(layout, plan), plan, from: region)
     }
 
-    private func leaders() throws(ClusterError) -> ShardLeaders {
-        guard let region = plan.sites.first else { throw ClusterError(.state, "the plan names no region") }
-        return try ShardLeaders(identity, plan, from: region)
-    }
+    private func leaders() throws(ClusterError) -> ShardLeaders { try ShardLeaders(ledger) }
 
     // MARK: Status
 
     /// How the shards stand; all, or the one named.
     public func status(_ only: String? = nil) async throws(ClusterError) -> [ShardStatus] {
-        if let only { _ = try plan.shard(only) }
+        if let only { _ = try ledger.shard(only) }
         let leaders = try leaders()
         defer { leaders.shutDown() }
         return await withTaskGroup(of: ShardStatus.self) { group in
-            for shard in plan.shards where only == nil || shard.name == only {
+            for shard in ledger.shards where only == nil || shard.name == only {
                 group.addTask { await status(of: shard, leaders) }
             }
             var all: [ShardStatus] = []
@@ -65,18 +70,31 @@ public struct ClusterOperations: Sendable {
     private func status(of shard: ShardPlan, _ leaders: ShardLeaders) async -> ShardStatus {
         let view = await leaders.view(of: shard.name)
         let leader = view?.leader.flatMap { $0.isLive ? $0.region : nil }
+        let drained = await drained(shard.name, view, leaders) ?? []
         return ShardStatus(
             name: shard.name, home: shard.home, leader: leader, members: view?.members ?? [],
+            drained: drained.sorted(),
             troubles: Self.troubles(
-                shard, view, sites: plan.sites.map(\.name), directory: directory))
+                shard, view, sites: ledger.sites, drained: drained, place: ledger.place))
+    }
+
+    /// The regions that are kept from leading a shard; nil: none of its Patronis says.
+    private func drained(_ shard: String, _ view: ShardView?, _ leaders: ShardLeaders) async -> Set<String>? {
+        // The leader's first: another may not have heard of the newest change yet.
+        let urls = (view?.leader.map { [$0.url] } ?? []) + leaders.urls(shard)
+        for url in urls {
+            if let drained = try? await leaders.patroni.drainedRegions(at: url) { return drained }
+        }
+        return nil
     }
 
     /// What is wrong with a shard, each with what mends it.
     static func troubles(
-        _ shard: ShardPlan, _ view: ShardView?, sites: [String], directory: String
+        _ shard: ShardPlan, _ view: ShardView?, sites: [String], drained: Set<String> = [],
+        place: ReplicatedLedger.Place
     ) -> [String] {
         guard let view else {
-            return ["no Patroni of the shard answers: zegel local up --dir \(directory)"]
+            return ["no Patroni of the shard answers: \(place.startAll(shard.name))"]
         }
         var troubles: [String] = []
         let leader = view.leader.flatMap { $0.isLive ? $0 : nil }
@@ -87,19 +105,21 @@ public struct ClusterOperations: Sendable {
         }
         if let leader, leader.region != shard.home {
             troubles.append(
-                "led away from home (\(shard.home)): it goes back by itself, or now: "
-                    + "zegel shard switchover \(shard.name) --to \(shard.home) --dir \(directory)")
+                drained.contains(shard.home)
+                    ? "led away from home: \(shard.home) is drained, until zegel region undrain \(shard.home) \(place.option)"
+                    : "led away from home (\(shard.home)): it goes back by itself, or now: "
+                        + "zegel shard switchover \(shard.name) --to \(shard.home) \(place.option)")
         }
         for site in sites where site != leader?.region {
             guard let member = view.member(site), member.state != "stopped", member.state != "unknown" else {
                 troubles.append(
-                    "no member in \(site): zegel local start --region \(site) --dir \(directory)")
+                    "no member in \(site): \(place.start(shard.name, in: site))")
                 continue
             }
             if !member.isCandidate {
                 troubles.append(
                     "the member in \(site) does not follow (\(member.state)): if it stays so, make it anew: "
-                        + "patronictl -c \(directory)/regions/\(site)/\(shard.name)/patroni.yaml reinit zegel-\(shard.name) \(site)"
+                        + place.remake(shard.name, in: site)
                 )
             } else if let lag = member.lag, lag > 16 << 20 {
                 troubles.append("the member in \(site) is \(lag >> 20) MB behind")
@@ -123,8 +143,8 @@ public struct ClusterOperations: Sendable {
     public func switchover(
         _ shard: String, to target: String?, say: @Sendable (String) -> Void
     ) async throws(ClusterError) -> (from: String, to: String) {
-        let shardPlan = try plan.shard(shard)
-        if let target { _ = try plan.region(target) }
+        let shardPlan = try ledger.shard(shard)
+        if let target { try ledger.checkSite(target) }
         let leaders = try leaders()
         defer { leaders.shutDown() }
         return try await hand(over: shardPlan, to: target, leaders, say: say)
@@ -142,7 +162,7 @@ public struct ClusterOperations: Sendable {
             throw ClusterError(
                 .state,
                 "shard \(shard.name) has no leader to hand over: Patroni is choosing one, or there is no quorum "
-                    + "(zegel shard status --dir \(directory))")
+                    + "(zegel shard status \(option))")
         }
         let candidates = view.members.filter {
             $0.isCandidate && $0.region != leader.region && !excluded.contains($0.region)
@@ -198,25 +218,21 @@ public struct ClusterOperations: Sendable {
     public func drain(_ name: String, say: @Sendable (String) -> Void) async throws(ClusterError) -> [String:
         String]
     {
-        let region = try plan.region(name)
-        let mark = RegionLayout(identity.layout, plan, region).drained
-        let others = plan.sites.filter { site in
-            site.name != name
-                && !FileManager.default.fileExists(
-                    atPath: RegionLayout(identity.layout, plan, site).drained)
-        }
-        guard !others.isEmpty else {
+        try ledger.checkSite(name)
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        var drained: Set<String> = []
+        for shard in ledger.shards { drained.formUnion(try await knownDrained(shard.name, leaders)) }
+        let excluded = drained.union([name])
+        guard ledger.sites.contains(where: { !excluded.contains($0) }) else {
             throw ClusterError(
                 .state,
                 "\(name) is the last region that may lead: bring another back first (zegel region undrain)")
         }
-        let excluded = Set(plan.sites.map(\.name)).subtracting(others.map(\.name))
         // First the mark: nothing comes home meanwhile.
-        try ClusterFiles.write("", to: mark)
-        let leaders = try leaders()
-        defer { leaders.shutDown() }
+        for shard in ledger.shards { try await mark(shard.name, name, isDrained: true, leaders) }
         var moved: [String: String] = [:]
-        for shard in plan.shards where await leaders.leader(of: shard.name) == name {
+        for shard in ledger.shards where await leaders.leader(of: shard.name) == name {
             let home = shard.home != name && !excluded.contains(shard.home) ? shard.home : nil
             moved[shard.name] = try await hand(
                 over: ShardPlan(name: shard.name, home: home ?? name), to: home, leaders, besides: excluded,
@@ -228,7 +244,38 @@ public struct ClusterOperations: Sendable {
 
     /// Lets the leaders of a region come home again.
     /// - Returns: false when it was not drained.
-    public func undrain(_ name: String) throws(ClusterError) -> Bool {
-        unlink(RegionLayout(identity.layout, plan, try plan.region(name)).drained) == 0
+    public func undrain(_ name: String) async throws(ClusterError) -> Bool {
+        try ledger.checkSite(name)
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        var was = false
+        for shard in ledger.shards where try await knownDrained(shard.name, leaders).contains(name) {
+            try await mark(shard.name, name, isDrained: false, leaders)
+            was = true
+        }
+        return was
+    }
+
+    private func knownDrained(_ shard: String, _ leaders: ShardLeaders) async throws(ClusterError) -> Set<
+        String
+    > {
+        guard let drained = await drained(shard, await leaders.view(of: shard), leaders) else {
+            throw ClusterError(.state, "no Patroni of shard \(shard) answers (zegel shard status \(option))")
+        }
+        return drained
+    }
+
+    private func mark(
+        _ shard: String, _ region: String, isDrained: Bool, _ leaders: ShardLeaders
+    ) async throws(ClusterError) {
+        guard let leader = await leaders.view(of: shard)?.leader else {
+            throw ClusterError(
+                .state, "shard \(shard) has no leader: first that (zegel shard status \(option))")
+        }
+        do {
+            try await leaders.patroni.setDrained(region, isDrained, at: leader.url)
+        } catch {
+            throw ClusterError(.state, "Patroni of shard \(shard) did not keep it: \(error)")
+        }
     }
 }

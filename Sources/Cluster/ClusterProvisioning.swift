@@ -24,55 +24,12 @@ struct ClusterProvisioning: Sendable {
     /// - Parameter region: the region that leads it.
     /// - Throws: `state` that says what could not be done.
     func run(_ shard: String, in region: RegionPlan) async throws(ClusterError) {
-        do {
-            let turn = try await PostgresConnection.connect(owner(of: "postgres", shard, in: region))
-            do {
-                let isReplicated = prepared.plan.isReplicated
-                // Until this connection ends: regions that come up together take turns.
-                try await turn.perform(deadline: .seconds(60)) { session in
-                    try LedgerDatabase.takeTurn(session)
-                    try LedgerDatabase.create(LedgerSite.database, session)
-                    try LedgerDatabase.closeOthers(session)
-                    if isReplicated { try LedgerDatabase.admit(PatroniConfiguration.rewindRole, session) }
-                }
-                try await prepare(shard, in: region)
-            } catch {
-                await turn.close()
-                throw error
-            }
-            await turn.close()
-        } catch let error as ClusterError {
-            throw error
-        } catch {
-            throw ClusterError(.state, "cannot prepare the database of shard \(shard): \(error)")
-        }
-    }
-
-    private func prepare(_ shard: String, in region: RegionPlan) async throws {
-        let connection = try await PostgresConnection.connect(
-            owner(of: LedgerSite.database, shard, in: region))
-        do {
-            _ = try await Migrator().migrate(connection)
-        } catch {
-            await connection.close()
-            throw error
-        }
-        await connection.close()
-        let pool = PostgresPool(
-            configuration: owner(of: LedgerSite.database, shard, in: region), limit: 1,
-            waitLimit: .seconds(10))
-        do {
-            let control = ControlAdministration(pool: pool)
-            for role in ClusterIdentity.roles {
-                try await control.setPassword(ofRole: role, to: prepared.identity.password(role))
-            }
-            if shard == prepared.plan.shards.first?.name { try await fill(control) }
-            _ = try await Maintenance(pool: pool).run()
-        } catch {
-            await pool.close()
-            throw error
-        }
-        await pool.close()
+        let isControl = shard == prepared.plan.shards.first?.name
+        let preparation = ShardPreparation(
+            shard: shard, isReplicated: prepared.plan.isReplicated,
+            passwords: prepared.identity.passwords.filter { ClusterIdentity.roles.contains($0.key) },
+            owner: { owner(of: $0, shard, in: region) })
+        try await preparation.run { control in if isControl { try await fill(control) } }
     }
 
     private func owner(

@@ -1,6 +1,5 @@
 // Brings leaders home: Patroni never moves a leader by itself once it runs, so a shard whose home was away stays where it went.
 
-import Foundation
 import Ledger
 import Logging
 
@@ -11,17 +10,19 @@ struct HomeKeeper: Sendable {
     /// How long a member at home must have been fit to lead before it is asked to.
     static let steadiness = Duration.seconds(20)
 
-    let prepared: PreparedRegion
+    let ledger: ReplicatedLedger
+    /// The region whose shards come home.
+    let region: String
     let logger: Logger
 
     /// Watches until cancelled.
     func run() async {
-        guard let leaders = try? ShardLeaders(prepared) else { return }
+        guard let leaders = try? ShardLeaders(ledger) else { return }
         defer { leaders.shutDown() }
         var fitSince: [String: ContinuousClock.Instant] = [:]
         while !Task.isCancelled {
             do { try await Task.sleep(for: Self.interval) } catch { return }
-            for shard in prepared.plan.shards where shard.home == prepared.region.name {
+            for shard in ledger.shards where shard.home == region {
                 guard let leader = await candidacy(shard.name, leaders) else {
                     fitSince[shard.name] = nil
                     continue
@@ -37,11 +38,12 @@ struct HomeKeeper: Sendable {
 
     /// Who leads, when it is another region and the member here could.
     private func candidacy(_ shard: String, _ leaders: ShardLeaders) async -> ShardView.Member? {
-        guard !FileManager.default.fileExists(atPath: prepared.layout.drained),
-            let view = await leaders.view(of: shard), !view.isPaused, let leader = view.leader,
-            leader.isLive, leader.region != prepared.region.name,
-            let own = view.member(prepared.region.name), own.isCandidate, own.timeline == leader.timeline,
-            own.lag.map({ $0 < 1 << 20 }) ?? false
+        guard let view = await leaders.view(of: shard), !view.isPaused, let leader = view.leader,
+            leader.isLive, leader.region != region,
+            let own = view.member(region), own.isCandidate, own.timeline == leader.timeline,
+            own.lag.map({ $0 < 1 << 20 }) ?? false,
+            // Unless it is known that the region may lead, nothing is moved.
+            let drained = try? await leaders.patroni.drainedRegions(at: leader.url), !drained.contains(region)
         else { return nil }
         return leader
     }
@@ -50,7 +52,7 @@ struct HomeKeeper: Sendable {
         do {
             try await leaders.patroni.switchover(
                 at: leader.url, from: leader.region,
-                to: prepared.region.name)
+                to: region)
             logger.notice(
                 "a shard is led from home again",
                 metadata: ["shard": "\(shard)", "before": "\(leader.region)"])

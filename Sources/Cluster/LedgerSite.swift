@@ -29,14 +29,9 @@ struct LedgerSite: Sendable {
         -> String
     {
         guard plan.isReplicated else { return socket(shard, in: region, role: role, password: password) }
-        let members = ([region] + plan.sites.filter { $0.name != region.name }).compactMap { site in
-            site.member(shard).map { (host: site.address, port: $0.port) }
-        }
-        let authority = layout.authority.map { "\\'".contains($0) ? "\\\($0)" : "\($0)" }.joined()
-        return "host=\(members.map(\.host).joined(separator: ",")) "
-            + "port=\(members.map { String($0.port) }.joined(separator: ",")) "
-            + "dbname=\(Self.database) user=\(role) password=\(password) sslmode=verify-full "
-            + "sslrootcert='\(authority)' target_session_attrs=\(target)"
+        return topology.conninfo(
+            shard, from: region.name, role: role, password: password, target: target,
+            authority: layout.authority)
     }
 
     /// One region's member as a URL, by TCP, for tools.
@@ -46,9 +41,7 @@ struct LedgerSite: Sendable {
 
     /// The Patronis of a shard, those of `region` first; empty where there are none.
     func patronis(_ shard: String, from region: RegionPlan) -> [String] {
-        ([region] + plan.sites.filter { $0.name != region.name }).compactMap { site in
-            site.member(shard)?.rest.map { "https://\(site.address):\($0)" }
-        }
+        topology.patronis(shard, from: region.name)
     }
 
     /// The topology that members are configured from.

@@ -1,14 +1,14 @@
-// The certificate authority of a local cluster, and the certificates of its nodes. For one machine: never for real mail.
+// The certificate authority of a cluster's own members, and in a local cluster of its nodes. Nobody outside of the cluster trusts it.
 
 import Crypto
 import Foundation
 import SwiftASN1
 import X509
 
-/// A small certificate authority that lies in the cluster's folder.
+/// A small certificate authority that lies in a folder of its own.
 ///
-/// The authority lives ten years and is made once. Server certificates live 90 days and are made anew at a start that finds less
-/// than 30 of them left, or other names than it wants.
+/// The authority lives ten years and is made once. Certificates live 90 days, or as long as is said, and are made anew when less than a
+/// third of that is left, or other names are wanted.
 public struct LocalAuthority: Sendable {
     /// A certificate and its key.
     public struct Identity: Sendable, Codable {
@@ -18,16 +18,26 @@ public struct LocalAuthority: Sendable {
         public var key: String
     }
 
-    private static let life: TimeInterval = 90 * 86_400
-    private static let renewBelow: TimeInterval = 30 * 86_400
+    private static let day: TimeInterval = 86_400
 
     private let certificate: Certificate
     private let key: Certificate.PrivateKey
     private let folder: String
+    /// How long a certificate lives.
+    private let life: TimeInterval
 
-    /// The authority in `folder`, made when there is none or when it ends within half a year.
-    public init(folder: String, now: Date = Date()) throws(ClusterError) {
+    /// The path of the authority's certificate (PEM), which those who trust it read.
+    public var path: String { folder + "/ca.pem" }
+
+    /// The authority in `folder`, made when there is none.
+    /// - Parameters:
+    ///   - name: what it is called when it is made.
+    ///   - days: how long the certificates that it gives live.
+    public init(
+        folder: String, name: String = "Zegel local authority", days: Int = 90, now: Date = Date()
+    ) throws(ClusterError) {
         self.folder = folder
+        life = TimeInterval(days) * Self.day
         let (certificatePath, keyPath) = (folder + "/ca.pem", folder + "/ca.key")
         if let certificateText = try ClusterFiles.text(certificatePath),
             let keyText = try ClusterFiles.text(keyPath)
@@ -43,7 +53,7 @@ public struct LocalAuthority: Sendable {
         let key = Certificate.PrivateKey(fresh)
         self.key = key
         do {
-            let name = try DistinguishedName { CommonName("Zegel local authority") }
+            let name = try DistinguishedName { CommonName(name) }
             let certificate = try Certificate(
                 version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: key.publicKey,
                 notValidBefore: now - 3600, notValidAfter: now + 3650 * 86_400, issuer: name, subject: name,
@@ -65,15 +75,20 @@ public struct LocalAuthority: Sendable {
     }
 
     /// A server certificate in the file `name`, valid for these DNS names and IPv4 addresses.
-    /// - Parameter connects: it is shown to servers too, as `name`.
+    /// - Parameters:
+    ///   - place: the folder of the file; nil: the authority's own.
+    ///   - connects: it is shown to servers too, as `name`.
     public func identity(
-        _ name: String, names: [String], addresses: [String] = [], connects: Bool = false, now: Date = Date()
+        _ name: String, in place: String? = nil, names: [String], addresses: [String] = [],
+        connects: Bool = false,
+        now: Date = Date()
     ) throws(ClusterError) -> Identity {
-        let identity = Identity(certificate: "\(folder)/\(name).pem", key: "\(folder)/\(name).key")
+        let place = place ?? folder
+        let identity = Identity(certificate: "\(place)/\(name).pem", key: "\(place)/\(name).key")
         if let kept = try ClusterFiles.text(identity.certificate), try ClusterFiles.text(identity.key) != nil,
             let certificate = try? Certificate(pemEncoded: kept),
-            certificate.notValidAfter.timeIntervalSince(now) > Self.renewBelow,
-            certificate.issuer == self.certificate.subject,
+            certificate.notValidAfter.timeIntervalSince(now) > life / 3,
+            certificate.issuer == self.certificate.subject, isSigned(certificate),
             let wanted = try? Self.alternativeNames(names, addresses),
             (try? certificate.extensions.subjectAlternativeNames) == wanted
         {
@@ -84,7 +99,7 @@ public struct LocalAuthority: Sendable {
             let publicKey = Certificate.PublicKey(leaf.publicKey)
             let certificate = try Certificate(
                 version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
-                notValidBefore: now - 3600, notValidAfter: now + Self.life, issuer: self.certificate.subject,
+                notValidBefore: now - 3600, notValidAfter: now + life, issuer: self.certificate.subject,
                 subject: try DistinguishedName { CommonName(connects ? name : names.first ?? name) },
                 signatureAlgorithm: .ecdsaWithSHA256,
                 extensions: try Certificate.Extensions {
@@ -106,6 +121,18 @@ public struct LocalAuthority: Sendable {
         } catch {
             throw ClusterError(.state, "cannot make the certificate \(name): \(error)")
         }
+    }
+
+    /// When a certificate ends; nil: it cannot be read.
+    func end(of identity: Identity) -> Date? {
+        guard let text = try? ClusterFiles.text(identity.certificate) else { return nil }
+        return (try? Certificate(pemEncoded: text))?.notValidAfter
+    }
+
+    /// Another authority of the same name may have signed it: by the key that is told apart.
+    private func isSigned(_ leaf: Certificate) -> Bool {
+        guard let own = try? certificate.extensions.subjectKeyIdentifier?.keyIdentifier else { return false }
+        return (try? leaf.extensions.authorityKeyIdentifier?.keyIdentifier) == own
     }
 
     private static func alternativeNames(_ names: [String], _ addresses: [String]) throws

@@ -116,7 +116,9 @@ public struct LocalSupervisor: Sendable {
         await withDiscardingTaskGroup { group in
             group.addTask { await ClusterUpkeep(prepared: prepared, logger: logger).run() }
             if prepared.plan.isReplicated {
-                group.addTask { await HomeKeeper(prepared: prepared, logger: logger).run() }
+                let keeper = HomeKeeper(
+                    ledger: prepared.ledger, region: prepared.region.name, logger: logger)
+                group.addTask { await keeper.run() }
             }
         }
     }
@@ -187,7 +189,7 @@ public struct LocalSupervisor: Sendable {
         try say("\(region.name): starting etcd")
         for child in children where child.program.role == .etcd { child.start() }
         if region.isWitness { return }
-        let leaders = try ShardLeaders(prepared)
+        let leaders = try ShardLeaders(prepared.ledger)
         defer { leaders.shutDown() }
         func patroni(_ shard: String) -> SupervisedChild? {
             children.first { $0.program.name == layout.name("patroni-\(shard)") }

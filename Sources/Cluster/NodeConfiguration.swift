@@ -25,33 +25,19 @@ struct NodeConfiguration: Sendable {
     func entries(_ node: NodePlan) -> [Entry] {
         func address(_ use: String) -> String { "\(region.address):\(node.ports[use] ?? 0)" }
         let role = "zegel_\(node.role.rawValue)"
-        func conninfo(_ shard: String, _ target: String) -> String {
-            site.conninfo(
-                shard, from: region, role: role, password: passwords[role] ?? "", target: target)
-        }
-        // Whoever only reads reads a member: of its own region, and of another's while that one is away.
-        let reading = node.role == .api ? "prefer-standby" : "read-write"
-        let shards = site.plan.shards
         var entries: [Entry] = [
             ("node.name", node.name), ("node.region", region.name),
             ("node.data_dir", layout.cluster.directory + "/nodes/" + node.name),
-            ("control.dsn", conninfo(shards.first?.name ?? "a", "any")),
-            (
-                "shard.dsns",
-                shards.map { "\($0.name)=\(conninfo($0.name, reading))" }.joined(separator: ";")
-            ),
             ("metrics.listen", address("metrics")), ("keys.root_public", rootPublic),
             // Less than what the supervisor grants before it kills.
             ("node.shutdown_grace", node.role == .api ? "3s" : "7s"),
         ]
+        entries += Self.ledger(site.plan.shards.map(\.name), isReader: node.role == .api) { shard, target in
+            site.conninfo(
+                shard, from: region, role: role, password: passwords[role] ?? "", target: target)
+        }
         if site.plan.isReplicated, node.role != .api {
-            let patronis = shards.map {
-                "\($0.name)=\(site.patronis($0.name, from: region).joined(separator: " "))"
-            }
-            entries += [
-                ("shard.patroni", patronis.joined(separator: ";")),
-                ("shard.patroni_authority", layout.cluster.authority),
-            ]
+            entries += Self.patronis(site.topology, from: region.name, authority: layout.cluster.authority)
         }
         switch node.role {
         case .edge:
@@ -73,6 +59,28 @@ struct NodeConfiguration: Sendable {
             break
         }
         return Self.overriding(entries, with: site.plan.settings)
+    }
+
+    /// How a node reaches the databases.
+    /// - Parameters:
+    ///   - isReader: it only reads, and reads a member: of its own region, and of another's while that one is away.
+    ///   - conninfo: how a shard is reached, with libpq's `target_session_attrs`.
+    static func ledger(
+        _ shards: [String], isReader: Bool, conninfo: (_ shard: String, _ target: String) -> String
+    ) -> [Entry] {
+        let reading = isReader ? "prefer-standby" : "read-write"
+        return [
+            ("control.dsn", conninfo(shards.first ?? "a", "any")),
+            ("shard.dsns", shards.map { "\($0)=\(conninfo($0, reading))" }.joined(separator: ";")),
+        ]
+    }
+
+    /// Whom a node asks who leads.
+    static func patronis(_ topology: ReplicationTopology, from region: String, authority: String) -> [Entry] {
+        let all = topology.shards.map {
+            "\($0.name)=\(topology.patronis($0.name, from: region).joined(separator: " "))"
+        }
+        return [("shard.patroni", all.joined(separator: ";")), ("shard.patroni_authority", authority)]
     }
 
     /// Writes the file of every node.
@@ -98,9 +106,11 @@ struct NodeConfiguration: Sendable {
     }
 
     /// A settings file; every value is a quoted scalar.
-    static func yaml(_ entries: [Entry]) -> String {
-        var text =
-            "# Written by zegel at every start. Give other values to `zegel local up --set key=value`.\n"
+    static func yaml(
+        _ entries: [Entry],
+        heading: String = "Written by zegel at every start. Give other values to `zegel local up --set key=value`."
+    ) -> String {
+        var text = "# \(heading)\n"
         for (key, value) in entries { text += "\(key): \(yamlScalar(value))\n" }
         return text
     }

@@ -14,6 +14,8 @@ struct PreparedRegion: Sendable {
     let engines: ReplicationPrograms?
 
     var site: LedgerSite { LedgerSite(plan: plan, layout: layout.cluster) }
+    /// The shards as their Patronis know them.
+    var ledger: ReplicatedLedger { ReplicatedLedger(identity, plan, from: region) }
 
     /// Makes what is missing and writes what may have changed.
     /// - Parameter say: told what takes long.

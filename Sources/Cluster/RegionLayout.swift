@@ -42,8 +42,6 @@ public struct RegionLayout: Sendable, Equatable {
     public var processes: String { folder + "/processes.json" }
     /// The name of a log or settings file that is the region's own: `postgres`, or `r1-patroni-a`.
     public func name(_ what: String) -> String { isReplicated ? "\(region)-\(what)" : what }
-    /// There while the region is drained: its shards stay elsewhere.
-    public var drained: String { folder + "/drained" }
     /// What etcd keeps.
     public var etcd: String { folder + "/etcd" }
     /// What etcd is told.

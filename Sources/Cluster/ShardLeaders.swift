@@ -1,47 +1,44 @@
-// Who leads the shards of a local cluster, asked of its Patronis with the cluster's own certificate.
+// Who leads the shards of a ledger, asked of its Patronis with the operator's own certificate.
 
 import Foundation
 import HTTPClient
 import Ledger
 import NIOPosix
 
-/// An operator's view of a local cluster's shards.
+/// An operator's view of the shards.
 struct ShardLeaders: Sendable {
-    private let site: LedgerSite
-    private let region: RegionPlan
+    private let patronis: [String: [String]]
     let patroni: PatroniClient
 
     /// - Throws: `state` when the certificates are not there.
-    init(_ identity: ClusterIdentity, _ plan: ClusterPlan, from region: RegionPlan) throws(ClusterError) {
-        site = LedgerSite(plan: plan, layout: identity.layout)
-        self.region = region
-        let layout = identity.layout
-        let own = identity.operatorIdentity
-        let files = FileManager.default
-        guard let authority = files.contents(atPath: layout.authority),
-            let certificate = files.contents(atPath: own.certificate),
-            let key = files.contents(atPath: own.key)
-        else { throw ClusterError(.state, "the certificates in \(layout.certificates) cannot be read") }
+    init(_ ledger: ReplicatedLedger) throws(ClusterError) {
+        patronis = ledger.patronis
+        func read(_ path: String) throws(ClusterError) -> [UInt8] {
+            guard let data = FileManager.default.contents(atPath: path) else {
+                throw ClusterError(.state, "\(path) cannot be read")
+            }
+            return Array(data)
+        }
+        let own = ledger.identity
+        let (authority, certificate, key) = (
+            try read(ledger.authority), try read(own.certificate), try read(own.key)
+        )
         do {
             patroni = try PatroniClient(
-                authorityPEM: Array(authority),
-                identity: HTTPClientIdentity(
-                    certificateChainPEM: Array(certificate), privateKeyPEM: Array(key)),
+                authorityPEM: authority,
+                identity: HTTPClientIdentity(certificateChainPEM: certificate, privateKeyPEM: key),
                 group: MultiThreadedEventLoopGroup.singleton)
         } catch {
-            throw ClusterError(.state, "the certificates in \(layout.certificates) cannot be used: \(error)")
+            throw ClusterError(
+                .state, "\(ledger.authority), \(own.certificate) or its key cannot be used: \(error)")
         }
-    }
-
-    init(_ prepared: PreparedRegion) throws(ClusterError) {
-        try self.init(prepared.identity, prepared.plan, from: prepared.region)
     }
 
     func shutDown() { patroni.shutDown() }
 
     /// How a shard stands; nil: no Patroni answers.
     func view(of shard: String) async -> ShardView? {
-        try? await patroni.view(of: shard, from: site.patronis(shard, from: region))
+        try? await patroni.view(of: shard, from: urls(shard))
     }
 
     /// The region that leads a shard; nil: none, or nobody knows.
@@ -50,6 +47,6 @@ struct ShardLeaders: Sendable {
         return leader.region
     }
 
-    /// The Patronis of a shard, those of this region first.
-    func urls(_ shard: String) -> [String] { site.patronis(shard, from: region) }
+    /// The Patronis of a shard, the nearest first.
+    func urls(_ shard: String) -> [String] { patronis[shard] ?? [] }
 }

@@ -218,3 +218,21 @@ public struct ShardPatroni: Sendable, Hashable, CustomStringConvertible {
     /// `name=URL URL …`
     public var description: String { "\(name)=\(urls.joined(separator: " "))" }
 }
+
+/// The region that leads a shard in good times: `a=r1`.
+public struct ShardHome: Sendable, Hashable, CustomStringConvertible {
+    /// The shard's name.
+    public var shard: String
+    /// The region's name.
+    public var region: String
+
+    /// Reads `shard=region`.
+    public init?(_ text: String) {
+        let parts = text.split(separator: "=", omittingEmptySubsequences: false).map { trimmed($0) }
+        guard parts.count == 2, parts.allSatisfy({ HostPort.isHostName($0) }) else { return nil }
+        (shard, region) = (parts[0], parts[1])
+    }
+
+    /// `shard=region`
+    public var description: String { "\(shard)=\(region)" }
+}

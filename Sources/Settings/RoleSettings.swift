@@ -85,6 +85,70 @@ extension DatabaseSettings {
     }
 }
 
+/// What `zegel shard` and `zegel region` read of a ledger on machines of its own.
+public struct ReplicationSettings: Sendable {
+    /// One shard.
+    public struct Shard: Sendable, Equatable {
+        /// Its name.
+        public var name: String
+        /// The region that leads it in good times.
+        public var home: String
+        /// The Patronis of its members.
+        public var patronis: [String]
+    }
+
+    /// The shards, the control shard first.
+    public var shards: [Shard]
+    /// The regions that hold a member of each.
+    public var regions: [String]
+    /// The region that the reader is in.
+    public var region: String
+    /// PEM file: who may vouch for the Patronis.
+    public var authority: String
+    /// Who asks.
+    public var identity: IdentityFiles
+
+    /// Reads `node.region` and the keys `shard.…`.
+    ///
+    /// - Throws: `SettingsError` when one of them is not set, or a shard has no home among the regions.
+    public init(_ s: Settings, for role: String) throws(SettingsError) {
+        func refusal(_ key: String, _ place: String, _ problem: String, _ fix: String) -> SettingsError {
+            SettingsError(place: place, key: key, problem: problem, fix: fix)
+        }
+        let homes = Dictionary(s[Keys.shardHomes].map { ($0.shard, $0.region) }) { first, _ in first }
+        let regions = s[Keys.shardRegions]
+        guard !s[Keys.shardPatroni].isEmpty else {
+            throw refusal(
+                Keys.shardPatroni.name, "\(s.origin(of: Keys.shardPatroni))", "is not set, and \(role) needs it",
+                "give the settings that zegel region init wrote: operator/cluster.yaml")
+        }
+        var shards: [Shard] = []
+        for patroni in s[Keys.shardPatroni] {
+            guard let home = homes[patroni.name], regions.contains(home) else {
+                throw refusal(
+                    Keys.shardHomes.name, "\(s.origin(of: Keys.shardHomes))",
+                    "gives shard \(patroni.name) no home among shard.regions",
+                    "write \(patroni.name)=REGION")
+            }
+            shards.append(Shard(name: patroni.name, home: home, patronis: patroni.urls))
+        }
+        self.shards = shards
+        self.regions = regions
+        region = s[Keys.nodeRegion]
+        authority = try s.required(Keys.shardPatroniAuthority, for: role)
+        identity = IdentityFiles(
+            certificate: try s.required(Keys.shardPatroniCertificate, for: role),
+            key: try s.required(Keys.shardPatroniKey, for: role))
+    }
+
+    /// The folder of the database roles' passwords.
+    ///
+    /// - Throws: `SettingsError` when it is not set.
+    public static func passwordFolder(_ s: Settings, for role: String) throws(SettingsError) -> String {
+        try s.required(Keys.shardPasswords, for: role)
+    }
+}
+
 /// A certificate chain and its private key, as files.
 public struct IdentityFiles: Sendable, Hashable {
     /// PEM: the chain, leaf first.

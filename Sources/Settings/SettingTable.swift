@@ -38,6 +38,21 @@ public enum Keys {
     )
     static let shardPatroniAuthority = SettingKey(
         "shard.patroni_authority", optional: .path, "PEM file: who may vouch for the Patronis' certificates.")
+    static let shardPatroniCertificate = SettingKey(
+        "shard.patroni_certificate", optional: .path,
+        "PEM file: whoever asks Patroni for a change shows this certificate (`zegel shard`, `zegel region`).")
+    static let shardPatroniKey = SettingKey(
+        "shard.patroni_key", optional: .path, "PEM file: private key of that certificate.")
+    static let shardRegions = SettingKey(
+        "shard.regions", .list(of: .hostName), "",
+        "The regions that hold a member of every shard, for `zegel shard` and `zegel region`.")
+    static let shardHomes = SettingKey(
+        "shard.homes",
+        .list(of: .readable("shard=region", example: "a=r1") { ShardHome($0) }), "",
+        "The region that leads each shard in good times, for `zegel shard` and `zegel region`.")
+    static let shardPasswords = SettingKey(
+        "shard.password_dir", optional: .path,
+        "Folder with a file `ROLE.password` of each database role, for `zegel shard init`.")
 
     // MARK: edge
     static let edgeListen = SettingKey(
@@ -224,6 +239,8 @@ public enum Keys {
     static let all: [AnySettingKey] = [
         .init(nodeName), .init(nodeRegion), .init(nodeDataDirectory), .init(nodeShutdownGrace),
         .init(controlDSN), .init(shardDSNs), .init(shardPatroni), .init(shardPatroniAuthority),
+        .init(shardPatroniCertificate), .init(shardPatroniKey), .init(shardRegions), .init(shardHomes),
+        .init(shardPasswords),
         .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),
         .init(edgeKey), .init(edgeRequireTLS), .init(edgeTenantNetworks), .init(edgeMaxConnections),
         .init(edgeMaxMessageSize), .init(edgeMaxRecipients), .init(edgeSettle), .init(edgeBatchBytes),

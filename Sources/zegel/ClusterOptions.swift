@@ -31,6 +31,18 @@ struct ClusterOptions: ParsableArguments {
 }
 
 extension ClusterOptions {
+    /// What an operator asks of the cluster's shards.
+    func operations() throws -> ClusterOperations {
+        let environment = ProcessInfo.processInfo.environment
+        if sources.config == nil, let dir = dir ?? environment["ZEGEL_DIR"] {
+            return try ClusterOperations(directory: dir)
+        }
+        let settings = try settings(file: .owner)
+        return ClusterOperations(
+            try ReplicationSettings(settings, for: "this command"),
+            file: sources.config ?? environment["ZEGEL_CONFIG"] ?? "FILE")
+    }
+
     /// A client of the cluster's API.
     func client() throws -> APIClient {
         let settings = try ClientSettings(settings(file: .client))

@@ -3,6 +3,8 @@
 import ArgumentParser
 import Cluster
 import Foundation
+import Observability
+import Settings
 
 struct ShardCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -12,7 +14,39 @@ struct ShardCommand: AsyncParsableCommand {
             A shard has a member in every region; Patroni and etcd decide which of them leads. These commands show what \
             they decided and ask for planned changes; they never decide themselves.
             """,
-        subcommands: [Status.self, Switchover.self])
+        subcommands: [Init.self, Status.self, Switchover.self])
+
+    struct Init: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make the database of every shard that has a leader: schema, and passwords of the nodes' roles.",
+            discussion: """
+                For a ledger on machines of its own, once its members run; a local cluster does it by itself. Safe to \
+                repeat: what is there stays, and passwords become those of shard.password_dir. A later version of the \
+                schema comes with zegel migrate.
+
+                EXAMPLE
+                  zegel shard init --config operator/cluster.yaml
+                """)
+
+        @OptionGroup var sources: SettingsOptions
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let settings = try sources.settings()
+                let setup = try LedgerSetup(
+                    DatabaseSettings(settings, for: "zegel shard init"),
+                    passwords: ReplicationSettings.passwordFolder(settings, for: "zegel shard init"))
+                let outcomes = try await setup.run()
+                if json { return answer(try zegel.json(outcomes)) }
+                for outcome in outcomes {
+                    answer("shard \(outcome.shard): \(outcome.applied.isEmpty ? "is there" : "made")")
+                }
+            }
+        }
+    }
+
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -21,19 +55,20 @@ struct ShardCommand: AsyncParsableCommand {
                 A follower that counts is a quorum_standby that is streaming. Each trouble comes with the command that \
                 mends it. The exit status is 0 when there is none, 1 when there is.
 
-                EXAMPLE
+                EXAMPLES
                   zegel shard status --dir /var/tmp/zegel3
+                  zegel shard status --config operator/cluster.yaml
                 """)
 
         @Argument(help: "Only this shard.")
         var shard: String?
-        @OptionGroup var folder: LocalCommand.Folder
+        @OptionGroup var cluster: ClusterOptions
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let shards = try await ClusterOperations(directory: folder.dir).status(shard)
+                let shards = try await cluster.operations().status(shard)
                 answer(json ? try zegel.json(shards) : shards.map(Self.text).joined(separator: "\n"))
                 if shards.contains(where: { !$0.troubles.isEmpty }) { throw ExitCode.failure }
             }
@@ -61,22 +96,23 @@ struct ShardCommand: AsyncParsableCommand {
                 member that is least behind; a shard that is away from home goes back by itself after 20 s (but for a \
                 region that is drained).
 
-                EXAMPLE
+                EXAMPLES
                   zegel shard switchover a --to r2 --dir /var/tmp/zegel3 --yes
+                  zegel shard switchover a --to fra --config operator/cluster.yaml --yes
                 """)
 
         @Argument(help: "The shard.")
         var shard: String
         @Option(name: .long, help: ArgumentHelp("The region that shall lead.", valueName: "region"))
         var to: String?
-        @OptionGroup var folder: LocalCommand.Folder
+        @OptionGroup var cluster: ClusterOptions
         @OptionGroup var confirmation: Confirmation
         @Flag(name: .long, help: "Print JSON: who led and who leads.")
         var json = false
 
         func run() async throws {
             try await reporting {
-                let operations = try ClusterOperations(directory: folder.dir)
+                let operations = try cluster.operations()
                 try confirmation.ask("hand shard \(shard) over\(to.map { " to \($0)" } ?? "")")
                 let change = try await operations.switchover(shard, to: to, say: say)
                 if json { return answer(try zegel.json(["from": change.from, "to": change.to])) }

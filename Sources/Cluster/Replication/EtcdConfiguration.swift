@@ -12,6 +12,9 @@ public struct MemberIdentity: Sendable, Equatable {
 
 /// The configuration file of one voter.
 public struct EtcdConfiguration: Sendable {
+    /// The name that a region's certificate carries where etcd has one of its own: no role of a database is mapped to it.
+    public static func commonName(of region: String) -> String { "etcd-\(region)" }
+
     /// All voters.
     public let topology: ReplicationTopology
     /// The one that this is for.

@@ -168,7 +168,15 @@ public struct PatroniConfiguration: Sendable {
                 "hostssl all all \(network) scram-sha-256",
             ]
         }
-        return ["local all all scram-sha-256"] + members
+        // From elsewhere nobody is the superuser but operators, and nobody sees another database than the ledger's.
+        let operators = topology.operators.map { "hostssl all all \($0) scram-sha-256" }
+        let nodes = topology.nodes.flatMap { network in
+            [
+                "hostssl all \(LedgerSite.superuser) \(network) reject",
+                "hostssl \(LedgerSite.database) all \(network) scram-sha-256",
+            ]
+        }
+        return ["local all all scram-sha-256"] + members + operators + nodes
     }
 
     private var names: [String] {

@@ -58,12 +58,45 @@ public struct ReplicationTopology: Sendable, Codable, Equatable {
     public var shards: [Shard]
     /// How fast a loss is noticed.
     public var pace = Pace()
+    /// Networks, as CIDR, from which nodes that are on no member's machine connect: with their passwords, to the ledger's database.
+    public var nodes: [String] = []
+    /// Networks, as CIDR, from which operators connect: besides, as the superuser.
+    public var operators: [String] = []
 
     /// A topology of these.
     public init(voters: [Voter], shards: [Shard], pace: Pace = Pace()) {
         self.voters = voters
         self.shards = shards
         self.pace = pace
+    }
+
+    /// The shard called `name`.
+    func shard(_ name: String) -> Shard? { shards.first { $0.name == name } }
+
+    /// A shard as a node in `region` reaches it: all members over TLS, its own region's first.
+    /// - Parameters:
+    ///   - target: libpq's `target_session_attrs`.
+    ///   - authority: PEM file: who signed the members' certificates.
+    func conninfo(
+        _ shard: String, from region: String, role: String, password: String, target: String,
+        authority: String, database: String = LedgerSite.database
+    ) -> String {
+        let members = members(of: shard, from: region)
+        let file = authority.map { "\\'".contains($0) ? "\\\($0)" : "\($0)" }.joined()
+        return "host=\(members.map(\.address).joined(separator: ",")) "
+            + "port=\(members.map { String($0.port) }.joined(separator: ",")) "
+            + "dbname=\(database) user=\(role) password=\(password) sslmode=verify-full "
+            + "sslrootcert='\(file)' target_session_attrs=\(target)"
+    }
+
+    /// The Patronis of a shard, those of `region` first.
+    func patronis(_ shard: String, from region: String) -> [String] {
+        members(of: shard, from: region).map { "https://\($0.address):\($0.rest)" }
+    }
+
+    private func members(of shard: String, from region: String) -> [Member] {
+        let all = self.shard(shard)?.members ?? []
+        return all.filter { $0.region == region } + all.filter { $0.region != region }
     }
 
     /// Networks that members and nodes come from, each as CIDR: the regions' addresses, and loopback as a whole where they are on it.

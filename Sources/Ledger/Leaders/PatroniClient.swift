@@ -87,6 +87,38 @@ public struct PatroniClient: Sendable {
         guard answer.status == 200 else { throw Self.refusal(answer) }
     }
 
+    /// The regions that are to lead nothing. Kept beside Patroni's own settings in etcd, under `zegel`, of which Patroni takes no notice: so
+    /// whoever brings leaders home reads it wherever it runs.
+    /// - Parameter url: the Patroni of any member.
+    /// - Throws: `unreachable`, `refused`, or `unreadable` for an answer that is none.
+    public func drainedRegions(at url: String) async throws(PatroniError) -> Set<String> {
+        let answer = try await send(.get, url + "/config", limit: .seconds(5))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+        guard let shared = try? JSONDecoder().decode(SharedSettings.self, from: Data(answer.body)) else {
+            throw PatroniError(.unreadable, "\(url)/config is not what Patroni answers")
+        }
+        return Set((shared.zegel?.drained ?? [:]).filter(\.value).keys)
+    }
+
+    /// Keeps a region from leading a shard, or lets it again.
+    /// - Parameter url: the Patroni of any member of the shard.
+    /// - Throws: `refused` with Patroni's reason.
+    public func setDrained(_ region: String, _ isDrained: Bool, at url: String) async throws(PatroniError) {
+        // null takes the entry away.
+        let change = ["zegel": ["drained": [region: isDrained ? true : nil as Bool?]]]
+        guard let body = try? JSONEncoder().encode(change) else {
+            throw PatroniError(.unreadable, "a request cannot be written")
+        }
+        let answer = try await send(.patch, url + "/config", body: Array(body), limit: .seconds(10))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// What is ours of the settings that a shard's members share.
+    private struct SharedSettings: Decodable {
+        struct Ours: Decodable { var drained: [String: Bool]? }
+        var zegel: Ours?
+    }
+
     /// Whether the Patroni at `url` says that it is alive: its loop turned lately.
     public func isAlive(at url: String, limit: Duration) async -> Bool {
         guard let answer = try? await send(.get, url + "/liveness", limit: limit) else { return false }
