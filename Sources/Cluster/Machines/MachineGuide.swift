@@ -63,8 +63,8 @@ extension MachineConfiguration {
                 } + ["zegel shard status --config operator/cluster.yaml"])
         lines += [
             "## After a change", "",
-            "Copy the folders again; then on the machine `systemctl daemon-reload`, and `systemctl reload zegel-patroni-SHARD` for new certificates",
-            "or settings of Patroni. What the members of a shard share is in etcd from the first start on: change it with",
+            "Copy the folders again with the commands above; then `systemctl reload zegel-patroni-SHARD` for new certificates or settings of Patroni,",
+            "`systemctl restart` for anything else, one region after the other. What the members of a shard share is in etcd from the first start on: change it with",
             "`patronictl -c …/postgres/SHARD.yaml edit-config`. Voters that are added to a running etcd are its own business: `etcdctl member add` first.",
             "",
         ]
