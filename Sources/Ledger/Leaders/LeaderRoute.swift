@@ -102,10 +102,10 @@ public final class LeaderRoute: PostgresRoute {
     private static let incarnation = "SELECT ledger.current_incarnation()"
 
     /// Writes the incarnation of a new timeline. Where there is no schema yet, or the role does not write events, there is none to write.
-    private static func recordIncarnation(_ session: PostgresSession) throws {
-        do {
+    private static func recordIncarnation(_ session: PostgresSession) throws(PostgresError) {
+        do throws(PostgresError) {
             _ = try session.query(incarnation)
-        } catch let error as PostgresError where ["42883", "3F000", "42501"].contains(error.sqlState) {
+        } catch where ["42883", "3F000", "42501"].contains(error.sqlState) {
             return
         }
     }
