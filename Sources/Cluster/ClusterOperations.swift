@@ -23,6 +23,9 @@ public struct ShardStatus: Sendable, Codable, Equatable {
 public struct ClusterOperations: Sendable {
     private let ledger: ReplicatedLedger
 
+    /// The regions that hold members.
+    public var sites: [String] { ledger.sites }
+
     /// How a command names the cluster: `--dir DIR` or `--config FILE`.
     public var option: String { ledger.place.option }
 

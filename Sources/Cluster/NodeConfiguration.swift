@@ -108,7 +108,8 @@ struct NodeConfiguration: Sendable {
     /// A settings file; every value is a quoted scalar.
     static func yaml(
         _ entries: [Entry],
-        heading: String = "Written by zegel at every start. Give other values to `zegel local up --set key=value`."
+        heading: String =
+            "Written by zegel at every start. Give other values to `zegel local up --set key=value`."
     ) -> String {
         var text = "# \(heading)\n"
         for (key, value) in entries { text += "\(key): \(yamlScalar(value))\n" }

@@ -119,7 +119,8 @@ public struct ReplicationSettings: Sendable {
         let regions = s[Keys.shardRegions]
         guard !s[Keys.shardPatroni].isEmpty else {
             throw refusal(
-                Keys.shardPatroni.name, "\(s.origin(of: Keys.shardPatroni))", "is not set, and \(role) needs it",
+                Keys.shardPatroni.name, "\(s.origin(of: Keys.shardPatroni))",
+                "is not set, and \(role) needs it",
                 "give the settings that zegel region init wrote: operator/cluster.yaml")
         }
         var shards: [Shard] = []

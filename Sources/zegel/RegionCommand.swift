@@ -58,7 +58,8 @@ struct RegionCommand: AsyncParsableCommand {
 
         @Option(name: .long, help: ArgumentHelp("The plan.", valueName: "file"))
         var plan: String
-        @Option(name: .long, help: ArgumentHelp("The folder that is written; made if need be.", valueName: "dir"))
+        @Option(
+            name: .long, help: ArgumentHelp("The folder that is written; made if need be.", valueName: "dir"))
         var into: String
         @Flag(name: .long, help: "Write anew also what somebody changed.")
         var force = false
@@ -71,7 +72,9 @@ struct RegionCommand: AsyncParsableCommand {
                 for warning in plan.warnings { say("zegel: \(warning)") }
                 let outcome = try MachineConfiguration(plan, into: into).write(force: force)
                 for name in outcome.kept {
-                    say("\(name) was changed by somebody and is left as it is; see \(name).new, or give --force")
+                    say(
+                        "\(name) was changed by somebody and is left as it is; see \(name).new, or give --force"
+                    )
                 }
                 for name in outcome.strangers { say("\(name) is no longer in the plan") }
                 if json {
@@ -159,9 +162,9 @@ struct RegionCommand: AsyncParsableCommand {
 
         func run() async throws {
             try await reporting {
-                let shards = try await cluster.operations().status()
-                let names = Set(shards.flatMap { $0.members.map(\.region) }).sorted()
-                let regions = names.map { Summary($0, shards) }
+                let operations = try cluster.operations()
+                let shards = try await operations.status()
+                let regions = operations.sites.map { Summary($0, shards) }
                 if json { return answer(try zegel.json(regions)) }
                 for region in regions {
                     func list(_ names: [String]) -> String {

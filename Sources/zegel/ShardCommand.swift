@@ -18,7 +18,8 @@ struct ShardCommand: AsyncParsableCommand {
 
     struct Init: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make the database of every shard that has a leader: schema, and passwords of the nodes' roles.",
+            abstract:
+                "Make the database of every shard that has a leader: schema, and passwords of the nodes' roles.",
             discussion: """
                 For a ledger on machines of its own, once its members run; a local cluster does it by itself. Safe to \
                 repeat: what is there stays, and passwords become those of shard.password_dir. A later version of the \
@@ -46,7 +47,6 @@ struct ShardCommand: AsyncParsableCommand {
             }
         }
     }
-
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(

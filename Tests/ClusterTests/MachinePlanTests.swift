@@ -36,7 +36,8 @@ struct MachinePlanTests {
             #expect(shard.members.map(\.region) == ["ams", "fra", "ber"])
             #expect(shard.members.allSatisfy { $0.port == 5432 + index && $0.rest == 8008 + index })
         }
-        #expect(plan.regions.flatMap(\.machines).map(\.name) == ["ams", "fra", "ber-192.0.2.4", "ber-192.0.2.3"])
+        #expect(
+            plan.regions.flatMap(\.machines).map(\.name) == ["ams", "fra", "ber-192.0.2.4", "ber-192.0.2.3"])
     }
 
     @Test("two regions have a witness, which votes and holds nothing")
@@ -76,7 +77,8 @@ struct MachinePlanTests {
         arguments: [
             ("shards: {a: {home: r1}}\nregions:\n  r1: {address: 192.0.2.1}", 3, "zegel local up"),
             (
-                "shards: {a: {home: r1}}\nregions:\n  r1: {address: 192.0.2.1}\n  r2: {address: 192.0.2.2}", 3,
+                "shards: {a: {home: r1}}\nregions:\n  r1: {address: 192.0.2.1}\n  r2: {address: 192.0.2.2}",
+                3,
                 "add witness"
             ),
             (
@@ -97,7 +99,8 @@ struct MachinePlanTests {
             ),
             (
                 "shards: {a: {home: r1}, b: {home: r1}}\nregions:\n  r1: {address: 192.0.2.1}\n"
-                    + "  r2: {address: 192.0.2.2}\n  r3:\n    address: 192.0.2.3\n    shards:\n      b: {port: 5432}", 8,
+                    + "  r2: {address: 192.0.2.2}\n  r3:\n    address: 192.0.2.3\n    shards:\n      b: {port: 5432}",
+                8,
                 "192.0.2.3:5432 is used twice"
             ),
             (
@@ -181,7 +184,9 @@ struct MachineConfigurationTests {
         #expect(try all() == before)
     }
 
-    @Test("a file that somebody changed stays; what would have been written lies beside it; force takes it back")
+    @Test(
+        "a file that somebody changed stays; what would have been written lies beside it; force takes it back"
+    )
     func changed() throws {
         let name = "machines/ams/postgres/a.yaml"
         let own = try text(name) + "# mine\n"
@@ -246,7 +251,9 @@ struct MachineConfigurationTests {
         #expect(rules.contains("hostssl all all 192.0.2.77/32 scram-sha-256"))
     }
 
-    @Test("nodes, the keeper and operators read what was written for them", arguments: ["edge", "worker", "api"])
+    @Test(
+        "nodes, the keeper and operators read what was written for them",
+        arguments: ["edge", "worker", "api"])
     func settings(_ node: String) throws {
         let own = try DatabaseSettings(
             Settings(file: folder.path + "/nodes/fra/\(node).yaml"), for: node)

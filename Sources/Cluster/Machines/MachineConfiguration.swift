@@ -220,7 +220,8 @@ public struct MachineConfiguration: Sendable {
         try files.write(
             NodeConfiguration.yaml(
                 entries,
-                heading: "For operators: zegel shard, zegel region and zegel migrate --config this file. Holds the superuser's "
+                heading:
+                    "For operators: zegel shard, zegel region and zegel migrate --config this file. Holds the superuser's "
                     + "password."), to: "operator/cluster.yaml", mode: 0o600)
     }
 }

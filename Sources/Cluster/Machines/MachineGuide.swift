@@ -16,12 +16,14 @@ extension MachineConfiguration {
             for machine in region.machines {
                 let what = (machine.votes ? ["etcd"] : []) + machine.shards.map { "shard \($0)" }
                 lines.append(
-                    "| `machines/\(machine.name)` | \(what.joined(separator: ", ")) | \(machine.address): `\(region.places.files)` |")
+                    "| `machines/\(machine.name)` | \(what.joined(separator: ", ")) | \(machine.address): `\(region.places.files)` |"
+                )
             }
         }
         for region in plan.sites {
             lines.append(
-                "| `nodes/\(region.name)` | how nodes find the ledger | machines of edges, workers and apis: `\(region.places.files)` |")
+                "| `nodes/\(region.name)` | how nodes find the ledger | machines of edges, workers and apis: `\(region.places.files)` |"
+            )
         }
         lines += [
             "| `operator` | `zegel … --config operator/cluster.yaml`; holds the superuser's password | stays here |",
@@ -29,7 +31,8 @@ extension MachineConfiguration {
             "| `secrets` | passwords of database roles | stays here |", "",
             "## On each machine", "",
             "Needed: PostgreSQL 15 (its own cluster and unit switched off), etcd, Patroni 4 with etcd3 and psycopg3, zegel; the clocks by NTP.",
-            "Ports, between the regions' machines alone: etcd's, PostgreSQL's and Patroni's; from nodes PostgreSQL's and Patroni's.", "",
+            "Ports, between the regions' machines alone: etcd's, PostgreSQL's and Patroni's; from nodes PostgreSQL's and Patroni's.",
+            "",
         ]
         for region in plan.regions {
             for machine in region.machines {
@@ -51,7 +54,8 @@ extension MachineConfiguration {
         lines += ["2. Each shard in its home region, which makes it; its guard beside it.", ""]
         lines += block(shards.flatMap { shard in starts(shard) { $0.region == shard.home } })
         lines += [
-            "3. Once `zegel shard status --config operator/cluster.yaml` names a leader of each, the other regions; they copy it.", "",
+            "3. Once `zegel shard status --config operator/cluster.yaml` names a leader of each, the other regions; they copy it.",
+            "",
         ]
         lines += block(shards.flatMap { shard in starts(shard) { $0.region != shard.home } })
         lines += ["4. The database of each shard, and who brings leaders home.", ""]

@@ -137,11 +137,13 @@ public struct MachinePlan: Sendable, Equatable {
         if regions.count.isMultiple(of: 2) {
             warnings.append(
                 "\(regions.count) voters bear the loss of no more of them than \(regions.count - 1) would: "
-                    + (regions.contains { $0.name == Self.witness } ? "leave the witness out" : "add a witness"))
+                    + (regions.contains { $0.name == Self.witness }
+                        ? "leave the witness out" : "add a witness"))
         }
         if topology.operators.isEmpty {
             warnings.append(
-                "networks.operators is not set: zegel shard init and zegel migrate work on members' machines alone")
+                "networks.operators is not set: zegel shard init and zegel migrate work on members' machines alone"
+            )
         }
         self.warnings = warnings
     }

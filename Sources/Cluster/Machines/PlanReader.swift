@@ -49,7 +49,8 @@ struct PlanReader {
             try check(name, of: "a shard", at: line, "shards.\(name)")
             guard let home = take("shards.\(name).home") else {
                 throw refusal(
-                    at: line, "shards.\(name)", "has no home", "write \(name): {home: REGION}, the region that leads it")
+                    at: line, "shards.\(name)", "has no home",
+                    "write \(name): {home: REGION}, the region that leads it")
             }
             shards.append((name, home))
         }
@@ -73,7 +74,8 @@ struct PlanReader {
             }
         }
         switch regions.count {
-        case 0: throw refusal(at: nil, "regions", "there is none", "write regions: {NAME: {address: ADDRESS}, …}")
+        case 0:
+            throw refusal(at: nil, "regions", "there is none", "write regions: {NAME: {address: ADDRESS}, …}")
         case 1:
             throw refusal(
                 at: regions[0].line, "regions",
@@ -121,7 +123,8 @@ struct PlanReader {
         }
         let etcd = name == MachinePlan.witness ? prefix : prefix + ".etcd"
         let voter = ReplicationTopology.Voter(
-            region: name, address: name == MachinePlan.witness ? address : try self.address(etcd + ".address") ?? address,
+            region: name,
+            address: name == MachinePlan.witness ? address : try self.address(etcd + ".address") ?? address,
             client: try port(etcd + ".client") ?? 2379, peer: try port(etcd + ".peer") ?? 2380)
         let folder =
             name == MachinePlan.witness ? nil : try path(etcd + ".data")
@@ -160,7 +163,8 @@ struct PlanReader {
                         $0 == 0x2D || $0 == 0x5F || (0x30...0x39).contains($0) || (0x61...0x7A).contains($0)
                     }
                 guard isUser else {
-                    throw refusal(line, "\(line.value) is no user of a machine", "write a name such as postgres")
+                    throw refusal(
+                        line, "\(line.value) is no user of a machine", "write a name such as postgres")
                 }
                 places[keyPath: keyPath] = line.value
             }
@@ -216,7 +220,8 @@ struct PlanReader {
             let text = part.trimmingCharacters(in: .whitespaces)
             guard let network = CIDR(text) else {
                 throw refusal(
-                    line, "\(text) is no network", "write one such as 192.0.2.0/24, without bits behind the prefix")
+                    line, "\(text) is no network",
+                    "write one such as 192.0.2.0/24, without bits behind the prefix")
             }
             networks.append("\(network)")
         }
@@ -237,7 +242,8 @@ struct PlanReader {
         let fix =
             switch parts.first {
             case "defaults": "there are \(places)"
-            case "regions" where parts.count > 2 && parts[2] == "etcd": "there are address, client, peer, data"
+            case "regions" where parts.count > 2 && parts[2] == "etcd":
+                "there are address, client, peer, data"
             case "regions" where parts.count > 3: "there are address, port, rest, data"
             case "regions": "there are address, etcd, shards, \(places)"
             case "witness": "there are address, client, peer, \(places)"
@@ -258,7 +264,8 @@ struct PlanReader {
             let members = topology.shards.flatMap { shard in
                 shard.members.filter { $0.region == region.name }.map { (shard: shard.name, member: $0) }
             }
-            let own = [(region.voter.address, "etcd")] + members.map { ($0.member.address, "shards.\($0.shard)") }
+            let own =
+                [(region.voter.address, "etcd")] + members.map { ($0.member.address, "shards.\($0.shard)") }
             for (address, what) in own {
                 if let owner = owners[address], owner.name != region.name {
                     throw refusal(

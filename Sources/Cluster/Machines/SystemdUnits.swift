@@ -81,7 +81,8 @@ extension SystemdUnit {
     static func patroni(_ shard: String, _ region: MachinePlan.Region) -> SystemdUnit {
         SystemdUnit(
             name: "zegel-patroni-\(shard).service",
-            description: "Zegel: the member of shard \(shard) in region \(region.name) (Patroni and PostgreSQL)",
+            description:
+                "Zegel: the member of shard \(shard) in region \(region.name) (Patroni and PostgreSQL)",
             after: ["zegel-etcd.service"],
             command: [region.places.patroni, MachineFiles(region).patroniConfiguration(shard)],
             user: region.places.user, writes: [region.data[shard] ?? "", region.places.sockets],
