@@ -146,8 +146,8 @@ class Dns:
 
 
 class Sink:
-    """A recipient's server. Hooks may be set at any time; each gets (sink, value) and may return a reply text:
-    on_mail, on_rcpt (address), on_data_begin, on_content (bytes so far), on_dot (content, before the answer to the dot)."""
+    """A recipient's server. Hooks may be set at any time; each gets (sink, value) and may return a reply text: on_connect (before the
+    greeting), on_mail, on_rcpt (address), on_data_begin, on_content (bytes so far), on_dot (content, before the answer to the dot)."""
 
     def __init__(self, address, port, context=None, extensions=("PIPELINING", "SIZE 200000000", "8BITMIME", "SMTPUTF8",
                                                                 "ENHANCEDSTATUSCODES")):
@@ -155,7 +155,7 @@ class Sink:
         self.got, self.connections, self.commands = [], 0, []
         # Where from and when (time.monotonic) each of `got` came.
         self.origins = []
-        self.on_mail = self.on_rcpt = self.on_data_begin = self.on_content = self.on_dot = None
+        self.on_connect = self.on_mail = self.on_rcpt = self.on_data_begin = self.on_content = self.on_dot = None
         self.dots = 0
         self.loop = asyncio.new_event_loop()
         started = threading.Event()
@@ -194,6 +194,7 @@ class Sink:
 
     async def _session(self, reader, writer):
         secure, sender, recipients = False, None, []
+        await self._hook(self.on_connect, None, None)
         writer.write(b"220 sink.lab.test ESMTP\r\n")
         while True:
             line = await reader.readline()

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""How long intake pauses when a region is lost, and at a planned switchover; and how soon what was accepted a moment before the loss
+leaves from elsewhere. At default settings: three regions, three shards, clients that have the edges of two regions.
+
+Shown: while a region is lost the clients together get no 250 for 3 s at most, and none of them waits longer for its own; what was
+accepted before the loss, and whose final dot was not yet under way, has left within 45 s; at a switchover no client repeats anything,
+intake pauses 1 s at most and the shard itself 5 s. Nothing is lost, and what came twice is marked.
+
+    intake.py [--switchovers N] [--seed S]
+
+Skipped, saying so, where no network namespace may be made.
+"""
+import argparse, collections, os, re, subprocess, sys, threading, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+import sites
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--switchovers", type=int, default=2)
+parser.add_argument("--seed", type=int)
+arguments = parser.parse_args()
+sites.enter("intake")
+CONNECTIONS = 12
+
+
+def zegel(z, *command, timeout=150):
+    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
+
+
+class Stream:
+    """Clients of two regions' edges, one message after the other each, until they are told to end."""
+
+    def __init__(self, z, rng, first, pause=0.02):
+        self.z, self.rng, self.next, self.pause = z, rng, first, pause
+        self.lock, self.ending = threading.Lock(), threading.Event()
+        # number, id, begun, answered, repeats
+        self.answered = []
+        self.unanswered = []
+        self.threads = [threading.Thread(target=self.work, args=(i,), daemon=True) for i in range(CONNECTIONS)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, index):
+        client = Roaming(self.z, index)
+        client.regions = client.regions[:2]
+        while not self.ending.is_set():
+            with self.lock:
+                number, self.next = self.next, self.next + 1
+                content = message(number, self.rng)
+            begun, before = time.monotonic(), client.repeats
+            identity = client.send("a@demo.test", ["b@bar.test"], content)
+            with self.lock:
+                if identity:
+                    self.answered.append((number, identity, begun, time.monotonic(), client.repeats - before))
+                else:
+                    self.unanswered.append(number)
+            self.ending.wait(self.pause)
+        client.quit()
+
+    def end(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(150)
+
+    def pause_of_all(self, after, before):
+        """The longest time between two 250s, whoever got them."""
+        times = [after] + sorted(a[3] for a in self.answered if after < a[3] < before) + [before]
+        return max(later - earlier for earlier, later in zip(times, times[1:]))
+
+    def longest_of_one(self, after, before):
+        """The longest that a client waited for a 250, from the beginning of its message."""
+        return max((a[3] - a[2] for a in self.answered if a[3] > after and a[2] < before), default=0.0)
+
+
+class Probe:
+    """One row after the other is made durable in a shard, by whichever member leads it: the shard's own pause."""
+
+    def __init__(self, z, shard):
+        import psycopg, yaml
+        hosts, ports = [], []
+        for region in z.e["regions"]:
+            with open(f"{z.dir}/regions/{region['name']}/{shard}/patroni.yaml") as f:
+                settings = yaml.safe_load(f)["postgresql"]
+            hosts.append(settings["parameters"]["unix_socket_directories"])
+            ports.append(settings["listen"].rsplit(":", 1)[1])
+        way = (f"host={','.join(hosts)} port={','.join(ports)} dbname=zegel user=postgres connect_timeout=2 "
+               f"password={settings['authentication']['superuser']['password']} target_session_attrs=read-write")
+        self.times, self.ending = [], threading.Event()
+
+        def work():
+            connection = None
+            while not self.ending.is_set():
+                try:
+                    if connection is None:
+                        connection = psycopg.connect(way, autocommit=True)
+                    connection.execute("SELECT pg_logical_emit_message(true, 'probe', '')")
+                    self.times.append(time.monotonic())
+                except psycopg.Error:
+                    with contextlib.suppress(Exception):
+                        connection.close()
+                    connection = None
+                self.ending.wait(0.01)
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+
+    def end(self):
+        self.ending.set()
+        self.thread.join(20)
+
+    def pause(self, after, before):
+        times = [after] + [t for t in self.times if after < t < before] + [before]
+        return max(later - earlier for earlier, later in zip(times, times[1:]))
+
+
+with folder() as path:
+    report = Report("intake over three regions, at default settings")
+    rng = seed_from(arguments)
+    all_sites = sites.sites(3)
+    authority = Authority(f"{path}/ca")
+    dns = Dns({}, 5391, sites.HOST)
+    dns.add("bar.test", sites.HOST)
+    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
+    # Until the loss the recipient greets nobody: what was claimed is not yet under way, so that none is in doubt.
+    greets = threading.Event()
+
+    async def wait_for_the_loss(sink, _):
+        while not greets.is_set():
+            await asyncio.sleep(0.02)
+
+    sink.on_connect = wait_for_the_loss
+    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}"]
+    placed = [word for site in all_sites for word in ("--place", site.place)]
+    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+        report.on_failure = lambda: z.last_logs(25)
+        whole = lambda: until(lambda: zegel(z, "shard", "status").returncode == 0, 150, 1)
+        seen = lambda: {message_id(c) for _, _, c in list(sink.got)}
+        report.check("the cluster is whole", bool(whole()), zegel(z, "shard", "status").stdout)
+
+        # A region is lost.
+        stream = Stream(z, rng, 0)
+        until(lambda: len(stream.answered) > 50, 30)
+        time.sleep(rng.uniform(2, 4))  # the moment is random
+        at = time.monotonic()
+        killed = zegel(z, "local", "kill", "--region", "r1")
+        lost_at = time.monotonic()
+        report.check("r1 is lost", killed.returncode == 0, killed.stderr)
+        greets.set()
+        before = {f"<m-{a[0]}@demo.test>" for a in list(stream.answered) if a[3] < at}
+        until(lambda: before <= seen(), 90, 0.1)
+        gone = time.monotonic() - lost_at
+        missing = before - seen()
+        until(lambda: time.monotonic() - lost_at > 35, 40, 0.2)
+        over = time.monotonic()
+        pause, longest = stream.pause_of_all(at, over), stream.longest_of_one(at, over)
+        stream.end()
+        repeats = sum(a[4] for a in stream.answered)
+        report.figure("while r1 was lost", f"longest pause of intake {pause:.2f} s, longest wait of one client {longest:.2f} s, "
+                      f"{len([a for a in stream.answered if a[3] > at])} messages in {over - at:.0f} s, {repeats} repeats")
+        report.figure(f"{len(before)} messages accepted before the loss", f"had left {gone:.1f} s after it")
+        report.check("intake pauses 3 s at most", pause <= 3, f"{pause:.2f} s")
+        report.check("no client waits longer than 3 s", longest <= 3, f"{longest:.2f} s")
+        report.check("what was accepted before the loss leaves from elsewhere within 45 s", not missing and gone <= 45,
+                     f"{gone:.1f} s, {len(missing)} have not left")
+        report.check("every client got its 250", not stream.unanswered, str(stream.unanswered[:5]))
+        streams = [stream]
+        back = zegel(z, "local", "start", "--region", "r1")
+        report.check("r1 comes back", back.returncode == 0, back.stderr[-500:])
+
+        # Planned changes.
+        for number in range(arguments.switchovers):
+            report.check("the cluster is whole before a switchover", bool(whole()), zegel(z, "shard", "status").stdout)
+            shard = "abc"[number % 2]
+            home, other = ("r1", "r2") if shard == "a" else ("r2", "r1")
+            stream, probe = Stream(z, rng, stream.next), Probe(z, shard)
+            streams.append(stream)
+            until(lambda: len(stream.answered) > 100 and len(probe.times) > 20, 30)
+            at = time.monotonic()
+            change = zegel(z, "shard", "switchover", shard, "--to", other, "--yes")
+            report.check(f"shard {shard} goes from {home} to {other}", change.returncode == 0, change.stderr)
+            time.sleep(6)  # what comes after belongs to it
+            over = time.monotonic()
+            own, pause, longest = probe.pause(at, over), stream.pause_of_all(at, over), stream.longest_of_one(at, over)
+            stream.end()
+            probe.end()
+            report.figure(f"switchover of shard {shard}", f"longest pause of intake {pause:.2f} s, longest wait of one client "
+                          f"{longest:.2f} s, the shard's own pause {own:.2f} s")
+            report.check("no client repeats anything, and each gets its 250",
+                         not stream.unanswered and not [a for a in stream.answered if a[4]],
+                         str([a for a in stream.answered if a[4]][:5]))
+            report.check("intake pauses 1 s at most", pause <= 1, f"{pause:.2f} s")
+            report.check("the shard pauses 5 s at most", own <= 5, f"{own:.2f} s")
+
+        answered = {f"<m-{a[0]}@demo.test>": a for s in streams for a in s.answered}
+        until(lambda: set(answered) <= seen(), 120, 0.5)
+        missing = set(answered) - seen()
+        report.check(f"0 of {len(answered)} lost", not missing, str(sorted(missing)[:5]))
+        marks = collections.Counter(e["message_id"] for e in z.events() if e.get("possible_duplicate"))
+        copies = collections.Counter(message_id(c) for _, _, c in sink.got)
+        ids = collections.defaultdict(set)
+        for _, _, content in sink.got:
+            ids[message_id(content)].update(re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1")))
+        unmarked = [n for n in copies if sum(marks[i] for i in ids[n]) < copies[n] - 1]
+        report.figure("doubles", f"{sum(1 for n in copies if copies[n] > 1)}, all marked")
+        report.check("no double without its mark", not unmarked, str([(n, copies[n], answered.get(n)) for n in unmarked[:5]]))
+print(f"{report.count} passed, 0 failed")
