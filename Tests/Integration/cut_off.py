@@ -5,7 +5,8 @@ under way. On real members, each made to happen:
 - cut off from the other regions, both of these standing still, synchronous names emptied by hand on every leader: from then on not one
   250 and not one new delivery, until it is over;
 - a commit that waits for its quorum is cancelled (a warning), its connection ended (unknown), its leader killed: the client gets no 250
-  by that, and the message is settled under its id: delivered, once, or taken back and repeated.
+  by that, and the message is settled under its id; a statement that is cancelled before its commit costs the client nothing; what
+  nobody can settle in time is taken back, answered 451 and delivered by its repeat alone.
 
 Skipped, saying so, where no network namespace may be made.
 """
@@ -21,7 +22,10 @@ arguments = parser.parse_args()
 sites.enter("cut_off")
 # A reply, or a final dot, may have been on its way when the fault began.
 MARGIN = 1.5
+NEWEST = "SELECT id FROM ledger.message ORDER BY id DESC LIMIT 1"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE 'zegel-edge%'"
+HELD = "SELECT count(*) FROM pg_locks WHERE relation = 'ledger.message'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+BLOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'zegel-edge%'"
 
 
 def zegel(z, *command, timeout=150):
@@ -38,6 +42,11 @@ def superuser(z, region, shard):
     return lambda text, timeout=20: ask(f"host={sockets} port={port} dbname=zegel user=postgres password={password}", text, timeout)
 
 
+def ids_in(content):
+    """The ids of our own Received lines."""
+    return re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1"))
+
+
 class Stream:
     """Clients of one region's edges alone, one message after the other; what was answered, and when its content was sent."""
 
@@ -45,7 +54,7 @@ class Stream:
         self.z, self.region, self.rng = z, region, rng
         self.lock, self.next, self.last = threading.Lock(), first, first + count
         self.ending = threading.Event()
-        self.answered, self.sent, self.tries = [], {}, collections.Counter()
+        self.answered, self.refused, self.sent, self.tries = [], [], {}, collections.Counter()
         self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(connections)]
         for thread in self.threads:
             thread.start()
@@ -71,6 +80,7 @@ class Stream:
                         with self.lock:
                             self.answered.append((number, text.split()[1].decode(), begun, time.monotonic()))
                         break
+                    self.refused.append((number, code, text.decode("utf-8", "replace")))
                 except (smtplib.SMTPException, OSError, ValueError):
                     pass
                 with contextlib.suppress(smtplib.SMTPException, OSError):
@@ -165,11 +175,16 @@ with folder() as path:
             pid = until(lambda: tell(WAITING), 20, 0.1)
             report.check(f"{title}: a commit waits for its quorum", bool(pid))
             did = do(tell, pid.split()[0])
+            # Visible now, though no other region has it: the 250 must be for this one, and not for another.
+            kept = until(lambda: tell(NEWEST), 5, 0.2) if title != "leader killed" else None
             time.sleep(3)  # as long as an answer that were wrong would take, and more
             report.check(f"{title}: done ({did}), and no 250 by it", not stream.answered, str(stream.answered))
             thaw()
             until(lambda: stream.answered, 120)
             report.check(f"{title}: the client gets its 250 in the end", bool(stream.answered))
+            if kept:
+                report.check(f"{title}: it is for the message that was there, submitted again", stream.answered[0][1] == kept,
+                             f"{stream.answered[0][1]}, not {kept}")
             stream.end()
             report.figure(title, f"{sum(stream.tries.values())} tries of the client")
             numbers = stream.next
@@ -185,6 +200,66 @@ with folder() as path:
 
         one_commit("leader killed", kill)
 
+        # A statement that is cancelled before its commit is no fault of the message: the batch is repeated.
+        report.check("cancelled before its commit: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+        tell = superuser(z, "r1", "a")
+        holder = threading.Thread(target=tell, daemon=True, args=(
+            "BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT",))
+        holder.start()
+        until(lambda: tell(HELD) == "1", 10, 0.1)
+        stream = Stream(z, first, rng, numbers, connections=1, count=1)
+        pid = until(lambda: tell(BLOCKED), 6, 0.05)
+        report.check("cancelled before its commit: it waits inside the database", bool(pid))
+        did = tell(f"SELECT pg_cancel_backend({pid.split()[0]})")
+        until(lambda: stream.answered, 60)
+        report.check(f"cancelled before its commit ({did}): 250, and nothing else",
+                     bool(stream.answered) and not stream.refused and set(stream.tries.values()) == {1},
+                     str((stream.answered, stream.refused, stream.tries)))
+        holder.join()
+        stream.end()
+        numbers = stream.next
+        streams.append(stream)
+
+        # Nobody can settle it in time: it is taken back, and the client hears 451 and repeats.
+        z.down()
+        z.settings += ["--set", "edge.settle=5s"]
+        z.up(160)
+        first = z.e["regions"][0]
+        report.check("not settled: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+        tell = superuser(z, "r1", "a")
+        # Nor a worker that could claim it: what is claimed stands.
+        workers = [pid for region in z.e["regions"] for pid in region["pids"]["worker"]]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        r2.freeze(), r3.freeze()
+        stream = Stream(z, first, rng, numbers, connections=1, count=1)
+        begun = time.monotonic()
+        waits = until(lambda: tell(WAITING), 20, 0.1)
+        report.check("not settled: a commit waits for its quorum", bool(waits))
+        kept = None
+        while time.monotonic() < begun + 8:
+            # Whatever waits is ended, so that its outcome stays unknown until the settle time is over.
+            for pid in (tell(WAITING) or "").split():
+                tell(f"SELECT pg_terminate_backend({pid})")
+            kept = kept or tell(NEWEST)
+            time.sleep(0.2)
+        report.check("not settled: no 250 meanwhile", not stream.answered, str(stream.answered))
+        thaw()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: stream.answered, 120)
+        report.check("not settled: the client hears 451, repeats, and gets its 250",
+                     bool(stream.answered) and {r[1] for r in stream.refused} == {451} and len(stream.refused) == 1,
+                     str((stream.answered, stream.refused, stream.tries)))
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: stream.answered[0][1] in {i for _, _, c in list(sink.got) for i in ids_in(c)}, 60, 0.2)
+        copies = [i for _, _, c in list(sink.got) if message_id(c) == f"<m-{numbers}@demo.test>" for i in ids_in(c)]
+        report.check("not settled: what was taken back is not delivered, its repeat is, once",
+                     copies == [stream.answered[0][1]] and kept != copies[0], str((copies, kept)))
+        stream.end()
+        streams.append(stream)
+
         # Nothing is lost, and nothing came twice without its mark.
         answered = {f"<m-{a[0]}@demo.test>": a for s in streams for a in s.answered}
         tries = {f"<m-{n}@demo.test>": s.tries[n] for s in streams for n in s.sent}
@@ -198,7 +273,7 @@ with folder() as path:
         for _, _, content in sink.got:
             name = message_id(content)
             copies[name] += 1
-            ids[name].update(re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1")))
+            ids[name].update(ids_in(content))
         doubles = [n for n in copies if copies[n] > 1]
         unmarked = [n for n in doubles if sum(marks[i] for i in ids[n]) < copies[n] - 1]
         report.figure("doubles", f"{len(doubles)} of {len(copies)}")

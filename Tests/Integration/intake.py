@@ -113,6 +113,15 @@ class Probe:
         return max(later - earlier for earlier, later in zip(times, times[1:]))
 
 
+def fate(z, all_sites, ids):
+    """What has become of some messages, for whoever looks for the cause."""
+    some = ",".join(f"'{i}'" for i in sorted(ids)[:5])
+    texts = ("SELECT message_id, kind, at, reason_code FROM ledger.event WHERE message_id IN ({})",
+             "SELECT now(), message_id, state, due, attempts, worker, lane FROM ledger.delivery WHERE message_id IN ({})",
+             "SELECT * FROM ledger.dot_in_flight", "SELECT now(), * FROM ledger.worker_heartbeat")
+    return "\n".join(str(sites.answers(z, all_sites, 1, text.format(some))) for text in texts)
+
+
 with folder() as path:
     report = Report("intake over three regions, at default settings")
     rng = seed_from(arguments)
@@ -150,6 +159,7 @@ with folder() as path:
         until(lambda: before <= seen(), 90, 0.1)
         gone = time.monotonic() - lost_at
         missing = before - seen()
+        fates = fate(z, all_sites, {a[1] for a in list(stream.answered) if f"<m-{a[0]}@demo.test>" in missing}) if missing else ""
         until(lambda: time.monotonic() - lost_at > 35, 40, 0.2)
         over = time.monotonic()
         pause, longest = stream.pause_of_all(at, over), stream.longest_of_one(at, over)
@@ -161,7 +171,7 @@ with folder() as path:
         report.check("intake pauses 3 s at most", pause <= 3, f"{pause:.2f} s")
         report.check("no client waits longer than 3 s", longest <= 3, f"{longest:.2f} s")
         report.check("what was accepted before the loss leaves from elsewhere within 45 s", not missing and gone <= 45,
-                     f"{gone:.1f} s, {len(missing)} have not left")
+                     f"{gone:.1f} s, {len(missing)} have not left: {fates}")
         report.check("every client got its 250", not stream.unanswered, str(stream.unanswered[:5]))
         streams = [stream]
         back = zegel(z, "local", "start", "--region", "r1")
