@@ -93,6 +93,7 @@ let package = Package(
                 .embedInCode("0008_edge_rights.sql"), .embedInCode("0009_host_scan.sql"),
                 .embedInCode("0010_content_parts.sql"), .embedInCode("0011_regions.sql"),
                 .embedInCode("0012_withdrawal.sql"), .embedInCode("0013_replays.sql"),
+                .embedInCode("0014_reading.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",

@@ -33,5 +33,6 @@ public enum MigrationCatalog {
         Migration(11, "regions", PackageResources._011_regions_sql),
         Migration(12, "withdrawal", PackageResources._012_withdrawal_sql),
         Migration(13, "replays", PackageResources._013_replays_sql),
+        Migration(14, "reading", PackageResources._014_reading_sql),
     ]
 }

@@ -51,7 +51,7 @@ public struct EdgeNode: Sendable {
             versionFile: context.node.dataDirectory + "/key-set-version")
         let control = ControlLedger(
             pool: Self.pool(databases.controlDSN, context, limit: 2))
-        let view = ControlView()
+        let view = ControlView(maximumAge: databases.controlMaximumAge / .seconds(1))
 
         var limits = GroupCommit<IntakeTicket>.Limits()
         limits.batchBytes = settings.batchBytes.bytes
@@ -102,7 +102,9 @@ public struct EdgeNode: Sendable {
             drainLimit: max(.seconds(1), context.node.shutdownGrace - .seconds(2)), onBound: onBound)
         let watch = ControlWatch(
             ledger: control, view: view, keys: keys, readiness: readiness, metrics: metrics, logger: logger)
-        var services: [any Service] = [watch]
+        let beat = ControlBeat(
+            leader: ControlLedger(pool: routes.all[0].pool(limit: 1, waitLimit: .seconds(10))), logger: logger)
+        var services: [any Service] = [watch, beat]
         if let leaders = routes.watch { services.append(leaders) }
         services += shards.map { $0.probe as any Service } + shards.map { $0.ready as any Service }
         services += shards.map { $0.committer as any Service } + [committers, server]

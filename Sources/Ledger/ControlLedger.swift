@@ -10,15 +10,31 @@ public struct ControlLedger: Sendable {
     /// Any role may ask; only an edge's sees credentials, only the api's sees API keys.
     public init(pool: PostgresPool) { self.pool = pool }
 
+    // The age is counted on the member's own clock; one that is behind its leader's counts as no age.
+    private static let versionQuery = """
+        SELECT number, greatest(extract(epoch FROM clock_timestamp() - heartbeat_at), 0)::float8 FROM control.version
+        """
+
     /// The version alone: cheap enough for every second.
-    public func version() async throws -> Int64 {
+    public func version() async throws -> ControlVersion {
         try await pool.withConnection { connection in
-            try await connection.perform { session in
-                guard let row = try session.query("SELECT number FROM control.version").first else {
-                    throw PostgresError(.protocolViolation, "control.version is empty")
-                }
-                return try row.int8(0)
-            }
+            // A member that stands still is left soon: another one may answer.
+            try await connection.perform(deadline: .seconds(5)) { try Self.version($0) }
+        }
+    }
+
+    private static func version(_ session: PostgresSession) throws -> ControlVersion {
+        guard let row = try session.query(versionQuery).first else {
+            throw PostgresError(.protocolViolation, "control.version is empty")
+        }
+        return ControlVersion(number: try row.int8(0), age: try row.double(1))
+    }
+
+    /// Says that the leader lives and that its quorum has what it writes: tells members' readers how old what they see is. On the leader,
+    /// as an edge.
+    public func beat() async throws {
+        try await pool.withConnection { connection in
+            _ = try await connection.perform { try $0.query("SELECT control.beat()") }
         }
     }
 
@@ -29,9 +45,7 @@ public struct ControlLedger: Sendable {
             try await connection.perform { session in
                 try session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 defer { _ = try? session.execute("COMMIT") }
-                guard
-                    let version = try session.query("SELECT number, heartbeat_at FROM control.version").first
-                else { throw PostgresError(.protocolViolation, "control.version is empty") }
+                let version = try Self.version(session)
                 var tenants: [String: TenantRow] = [:]
                 for row in try session.query(
                     "SELECT id, default_ruleset, in_doubt = 'resend', disabled_at IS NOT NULL FROM control.tenant"
@@ -49,7 +63,7 @@ public struct ControlLedger: Sendable {
                     "SELECT signed FROM control.key_set ORDER BY version DESC LIMIT 1"
                 ).first
                 return ControlSnapshot(
-                    version: try version.int8(0), heartbeatAt: try version.timestamp(1), tenants: tenants,
+                    version: version.number, age: version.age, tenants: tenants,
                     senderDomains: domains, credentials: credentials ? try Self.credentials(session) : [:],
                     signedKeySet: try keySet?.bytes(0))
             }

@@ -46,12 +46,20 @@ public struct CredentialRow: Sendable {
     }
 }
 
+/// Which configuration a member has, and how old it may be.
+public struct ControlVersion: Sendable, Equatable {
+    /// Grows with every change.
+    public let number: Int64
+    /// Seconds since the leader's last heartbeat that the member has.
+    public let age: Double
+}
+
 /// Tenants, their domains and credentials, and the newest signed key set.
 public struct ControlSnapshot: Sendable {
     /// Grows with every change.
     public let version: Int64
-    /// When the leader last said that it lives; a snapshot much older than 24 h is not to be worked with.
-    public let heartbeatAt: Date
+    /// Seconds since the leader's last heartbeat that the member had when it was asked: it may lack what was written since.
+    public let age: Double
     /// By id.
     public let tenants: [String: TenantRow]
     /// Sender domain (lower case, A-labels) to tenant.

@@ -71,23 +71,21 @@ public struct StoredEvidence: Sendable {
 extension EventLedger {
     /// The judgements of these digests, as far as they are there, and their certificates.
     public func evidence(_ digests: [[UInt8]]) async throws -> StoredEvidence {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in
-                let parts = try session.pipeline([
-                    PostgresStatement(
-                        "SELECT body FROM ledger.judgement WHERE digest = ANY ($1) ORDER BY made_at, digest",
-                        [.bytesArray(digests)]),
-                    PostgresStatement(
-                        """
-                        SELECT c.der FROM ledger.certificate c WHERE c.digest IN (
-                            SELECT certificate FROM ledger.judgement_certificate WHERE judgement = ANY ($1))
-                        ORDER BY c.digest
-                        """, [.bytesArray(digests)]),
-                ])
-                return StoredEvidence(
-                    judgements: try parts[0].map { try $0.bytes(0) },
-                    certificates: try parts[1].map { try $0.bytes(0) })
-            }
-        }
+        try await members.read(.anyone, floor: floor) { session in
+            let parts = try session.pipeline([
+                PostgresStatement(
+                    "SELECT body FROM ledger.judgement WHERE digest = ANY ($1) ORDER BY made_at, digest",
+                    [.bytesArray(digests)]),
+                PostgresStatement(
+                    """
+                    SELECT c.der FROM ledger.certificate c WHERE c.digest IN (
+                        SELECT certificate FROM ledger.judgement_certificate WHERE judgement = ANY ($1))
+                    ORDER BY c.digest
+                    """, [.bytesArray(digests)]),
+            ])
+            return StoredEvidence(
+                judgements: try parts[0].map { try $0.bytes(0) },
+                certificates: try parts[1].map { try $0.bytes(0) })
+        }.value
     }
 }

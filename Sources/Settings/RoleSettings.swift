@@ -31,6 +31,8 @@ public struct NodeSettings: Sendable {
 public struct DatabaseSettings: Sendable {
     /// libpq connection text of the control shard. Secret.
     public var controlDSN: String
+    /// How old the tenants and credentials may be that are worked with.
+    public var controlMaximumAge: Duration
     /// The ledger's shards; at least one. Secret.
     public var shards: [ShardDSN]
     /// The Patronis of shards that are replicated over regions, by the shard's name.
@@ -43,6 +45,7 @@ public struct DatabaseSettings: Sendable {
     /// - Throws: `SettingsError` when `control.dsn` is not set, two shards have one name, or `shard.patroni` names another.
     public init(_ s: Settings, for role: String) throws(SettingsError) {
         controlDSN = try s.required(Keys.controlDSN, for: role)
+        controlMaximumAge = s[Keys.controlMaximumAge]
         shards = s[Keys.shardDSNs]
         if shards.isEmpty, let only = ShardDSN("a=\(controlDSN)") { shards = [only] }
         guard Set(shards.map(\.name)).count == shards.count else {

@@ -19,6 +19,10 @@ public enum Keys {
     static let controlDSN = SettingKey(
         "control.dsn", optional: .text, secret: true,
         "libpq connection text of the control shard (tenants, credentials, key sets).")
+    static let controlMaximumAge = SettingKey(
+        "control.maximum_age", .duration(.seconds(30) ... .seconds(30 * 86_400)), "24h",
+        "How old what is known of tenants and credentials may be, by the control leader's heartbeat: past it an edge answers 451 and no node is ready."
+    )
     static let shardDSNs = SettingKey(
         "shard.dsns",
         .list(
@@ -238,7 +242,7 @@ public enum Keys {
     /// The table: what the file, the environment and `--set` may name.
     static let all: [AnySettingKey] = [
         .init(nodeName), .init(nodeRegion), .init(nodeDataDirectory), .init(nodeShutdownGrace),
-        .init(controlDSN), .init(shardDSNs), .init(shardPatroni), .init(shardPatroniAuthority),
+        .init(controlDSN), .init(controlMaximumAge), .init(shardDSNs), .init(shardPatroni), .init(shardPatroniAuthority),
         .init(shardPatroniCertificate), .init(shardPatroniKey), .init(shardRegions), .init(shardHomes),
         .init(shardPasswords),
         .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),

@@ -28,7 +28,7 @@ struct ZegelCommand: AsyncParsableCommand {
         version: Release.version,
         subcommands: [
             LocalCommand.self, TraceCommand.self, JudgeCommand.self, EvidenceCommand.self,
-            MigrateCommand.self,
+            MigrateCommand.self, TenantCommand.self,
             ShardCommand.self, RegionCommand.self, KeyringCommand.self, GuardCommand.self, CheckCommand.self,
         ])
 }

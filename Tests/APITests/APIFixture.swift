@@ -58,8 +58,9 @@ struct APIFixture: Sendable {
     let intake: IntakeLedger
     let admin: PostgresPool
 
-    static func make() async throws -> APIFixture {
-        let postgres = try await TemporaryPostgres.shared()
+    /// - Parameter server: nil: the one that all tests share.
+    static func make(on server: TemporaryPostgres? = nil) async throws -> APIFixture {
+        let postgres = if let server { server } else { try await TemporaryPostgres.shared() }
         let database = try await postgres.createDatabase()
         let admin = PostgresPool(
             configuration: PostgresConfiguration(postgres.dsn(database: database)), limit: 4,
@@ -175,9 +176,10 @@ struct APIFixture: Sendable {
     }
 
     /// Runs a server while `body` runs.
+    /// - Parameter members: of shard `a`, the follower last; empty: the one server there is.
     func serving<T: Sendable>(
         _ settings: [String] = [], readiness: Readiness = Readiness(), judge: DomainJudge? = nil,
-        rulesets: [Ruleset] = RulesetBook().all,
+        rulesets: [Ruleset] = RulesetBook().all, members: [PostgresPool] = [],
         _ body: @escaping @Sendable (ServedAPI) async throws -> T
     ) async throws -> T {
         let identity = try authority.issue(["localhost"])
@@ -191,7 +193,8 @@ struct APIFixture: Sendable {
             tls: try TLSContext.server(
                 certificateChainPEM: identity.chainPEM, privateKeyPEM: try identity.privateKeyPEM,
                 alpn: ["http/1.1"]),
-            ledgers: [EventLedger(shard: "a", pool: apiPool)], control: ControlLedger(pool: apiPool),
+            ledgers: [EventLedger(shard: "a", members: members.isEmpty ? [apiPool] : members)],
+            control: ControlLedger(pool: members.last ?? apiPool),
             keys: keys,
             region: "a", judge: judge, rulesets: rulesets, readiness: readiness, logger: quiet
         ) { port.yield($0) }

@@ -54,10 +54,11 @@ struct Curl {
         }
     }
 
-    func get(_ path: String, key: String?) async throws -> Answer {
+    func get(_ path: String, key: String?, _ fields: [String] = []) async throws -> Answer {
         let text = try await output(
             ["60", "curl", "-sS", "-i", "--http1.1", "--cacert", authority]
                 + (key.map { ["-H", "Authorization: Bearer \($0)"] } ?? [])
+                + fields.flatMap { ["-H", $0] }
                 + ["https://localhost:\(port)\(path)"], environment: nil, errorsToo: true)
         guard let end = text.range(of: "\r\n\r\n") else { throw FixtureError(description: "curl: \(text)") }
         let lines = text[..<end.lowerBound].split(separator: "\r\n")

@@ -59,6 +59,29 @@ public final class TemporaryPostgres: Sendable {
         throw LabError("PostgreSQL does not start: \(log(directory).suffix(2000))")
     }
 
+    /// A member that follows this cluster by streaming, with all that is in it now.
+    /// - Parameter settings: lines of its `postgresql.conf`, in place of this one's.
+    public func follower(settings: [String: String] = [:]) async throws -> TemporaryPostgres {
+        let directory = try Leftovers.shared.makeDirectory()
+        let data = directory + "/data"
+        try await ChildProcess.run(
+            [
+                Self.serverProgram("pg_basebackup"), "-D", data, "-R", "-X", "stream", "-c", "fast", "-d",
+                dsn(),
+            ], user: "postgres", directory: directory, limit: .seconds(120))
+        for _ in 0..<5 {
+            let port = try Self.freePort()
+            try Self.configure(data, directory, port, fsync: true, settings)
+            let child = try await Self.launch(directory)
+            if await Self.isReady(directory, port, child) {
+                return TemporaryPostgres(directory: directory, port: port, child: child)
+            }
+            child.signal(SIGQUIT)
+            _ = await child.waitForExit(within: .seconds(10))
+        }
+        throw LabError("the follower does not start: \(Self.log(directory).suffix(2000))")
+    }
+
     private static let sharedTask = Mutex<Task<TemporaryPostgres, any Error>?>(nil)
 
     /// The cluster that all tests of this process share. Take a database of your own in it.
@@ -118,6 +141,9 @@ public final class TemporaryPostgres: Sendable {
 
     /// The postmaster.
     public var processID: pid_t { child.withLock { $0.processID } }
+
+    /// Whether it has not ended.
+    public var isRunning: Bool { child.withLock { $0.isRunning } }
 
     /// The server's log.
     public var log: String { Self.log(directory) }

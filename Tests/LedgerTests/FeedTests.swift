@@ -97,7 +97,7 @@ import Testing
         let end = ContinuousClock.now + .seconds(120)
         while ContinuousClock.now < end {
             let finished = await done.isSet
-            let page = try await shard.events.events(after: position, tenant: nil, limit: 7)
+            let page = try await shard.events.page(after: position, tenant: nil, limit: 7).value
             seen += page
             position = page.last?.position ?? position
             // Other tests' transactions on this server may hold the feed back a little: only an empty page that could have
@@ -107,7 +107,7 @@ import Testing
                     "SELECT count(*) FROM ledger.event WHERE arrived >= pg_snapshot_xmin(pg_current_snapshot())"
                 ) == 0
             {
-                let rest = try await shard.events.events(after: position, tenant: nil, limit: 7)
+                let rest = try await shard.events.page(after: position, tenant: nil, limit: 7).value
                 if rest.isEmpty { return seen }
                 seen += rest
                 position = rest.last?.position
@@ -150,17 +150,17 @@ import Testing
         try await shard.execute(
             "INSERT INTO ledger.incarnation (id, timeline, first_xid) VALUES ('\(newer)', 999, '\(all[2].position.arrived)')"
         )
-        let again = try await shard.events.events(after: last, tenant: nil, limit: 100)
+        let again = try await shard.events.page(after: last, tenant: nil, limit: 100).value
         #expect(again.map(\.id) == all[2...].map(\.id))
         #expect(again.allSatisfy { $0.position.incarnation == newer })
         // A reader who is on the new one already, and one who is behind the break, lose and repeat nothing.
-        let behind = try await shard.events.events(after: all[0].position, tenant: nil, limit: 100)
+        let behind = try await shard.events.page(after: all[0].position, tenant: nil, limit: 100).value
         #expect(behind.map(\.id) == all[1...].map(\.id))
         let onIt = FeedPosition(incarnation: newer, arrived: last.arrived, id: last.id)
-        #expect(try await shard.events.events(after: onIt, tenant: nil, limit: 100).isEmpty)
+        #expect(try await shard.events.page(after: onIt, tenant: nil, limit: 100).value.isEmpty)
         await #expect(throws: UnknownIncarnation.self) {
             let foreign = FeedPosition(incarnation: UUID(), arrived: last.arrived, id: last.id)
-            _ = try await shard.events.events(after: foreign, tenant: nil, limit: 100)
+            _ = try await shard.events.page(after: foreign, tenant: nil, limit: 100).value
         }
         await shard.close()
     }
@@ -226,16 +226,16 @@ import Testing
         }
         guard case .durable = await shard.intake.commit(batch) else { throw LabError("not committed") }
         _ = try await settled(shard, count: 3)
-        #expect(try await shard.events.events(after: nil, tenant: "demo", limit: 10).count == 2)
-        #expect(try await shard.events.events(after: nil, tenant: "other", limit: 10).count == 1)
-        #expect(try await shard.events.events(after: nil, tenant: "third", limit: 10).isEmpty)
+        #expect(try await shard.events.page(after: nil, tenant: "demo", limit: 10).value.count == 2)
+        #expect(try await shard.events.page(after: nil, tenant: "other", limit: 10).value.count == 1)
+        #expect(try await shard.events.page(after: nil, tenant: "third", limit: 10).value.isEmpty)
         await shard.close()
     }
 
     private func settled(_ shard: Shard, count: Int) async throws -> [FeedEvent] {
         try await eventually("\(count) events are in the feed", within: .seconds(60)) {
-            try await shard.events.events(after: nil, tenant: nil, limit: 100).count == count
+            try await shard.events.page(after: nil, tenant: nil, limit: 100).value.count == count
         }
-        return try await shard.events.events(after: nil, tenant: nil, limit: 100)
+        return try await shard.events.page(after: nil, tenant: nil, limit: 100).value
     }
 }

@@ -26,7 +26,7 @@ import Testing
 
     /// What an edge may call. None answers a sealed byte; `replay_keys` answers keys of replay tags, which it makes.
     private static let edgeFunctions: Set<String> = [
-        "control.replay_keys", "control.known_replay_keys", "ledger.current_incarnation",
+        "control.replay_keys", "control.known_replay_keys", "control.beat", "ledger.current_incarnation",
         "ledger.touch_uploads", "ledger.finish_uploads",
         "ledger.abandon_upload", "ledger.known_messages", "ledger.known_batch_keys",
         "ledger.acknowledge_tags",

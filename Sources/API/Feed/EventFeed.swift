@@ -19,6 +19,10 @@ struct FeedPage: Sendable {
     var next: FeedCursor
     /// More may follow at once.
     var isFull: Bool
+    /// Shards that nobody could be asked about now: their events come with a later page.
+    var unread: [String] = []
+    /// How far the members had come that were read.
+    var seen = ReadPosition()
 }
 
 /// Reads pages, and waits for one on request.
@@ -38,13 +42,16 @@ struct EventFeed: Sendable {
     }
 
     /// Up to `limit` events after `cursor`, of one tenant or of all. When there is none, asks again until `wait` is over.
+    /// - Parameter floor: no member is read that has not come so far.
+    /// - Throws: `Refusal`; `ShardUnreadable` when no shard can be read.
     func page(
-        after cursor: FeedCursor, tenant: String?, limit: Int, wait: Duration
+        after cursor: FeedCursor, tenant: String?, limit: Int, wait: Duration,
+        floor: ReadPosition = ReadPosition()
     ) async throws -> FeedPage {
         guard Set(cursor.positions.keys).isSubset(of: ledgers.map(\.shard)) else {
             throw Refusal.unknownShard
         }
-        let first = try await page(after: cursor, tenant: tenant, limit: limit)
+        let first = try await page(after: cursor, tenant: tenant, limit: limit, floor: floor)
         guard first.items.isEmpty, wait > .zero, waiters.enter() else { return first }
         defer { waiters.leave() }
         let end = ContinuousClock.now + wait
@@ -54,24 +61,29 @@ struct EventFeed: Sendable {
             try? await cancelWhenGracefulShutdown { try await Task.sleep(for: nap) }
             try Task.checkCancellation()
             pause = min(.seconds(1), pause * 1.5)
-            let page = try await page(after: cursor, tenant: tenant, limit: limit)
+            let page = try await page(after: cursor, tenant: tenant, limit: limit, floor: floor)
             if !page.items.isEmpty { return page }
         }
         return first
     }
 
-    private func page(after cursor: FeedCursor, tenant: String?, limit: Int) async throws -> FeedPage {
+    private func page(
+        after cursor: FeedCursor, tenant: String?, limit: Int, floor: ReadPosition
+    ) async throws -> FeedPage {
+        let answers = try await read(after: cursor, tenant: tenant, limit: limit, floor: floor)
         var lists: [(shard: String, events: ArraySlice<FeedEvent>)] = []
-        for ledger in ledgers {
-            do {
-                let events = try await ledger.events(
-                    after: cursor.positions[ledger.shard], tenant: tenant,
-                    limit: Int32(clamping: limit))
-                lists.append((ledger.shard, events[...]))
-            } catch is UnknownIncarnation {
-                throw Refusal.unknownIncarnation
+        var unread: [ShardUnreadable] = []
+        var seen = floor
+        for (ledger, answer) in zip(ledgers, answers) {
+            switch answer {
+            case .success(let reading):
+                lists.append((ledger.shard, reading.value[...]))
+                seen.see(ledger.shard, reading.position)
+            case .failure(let reason): unread.append(reason)
             }
         }
+        // A reader of the other shards is not kept waiting: its cursor stays where it is in the one that is away.
+        if lists.isEmpty, let reason = unread.first { throw reason }
         let isFull = lists.contains { $0.events.count >= limit }
         var items: [FeedItem] = []
         var place = cursor
@@ -87,7 +99,33 @@ struct EventFeed: Sendable {
             place.positions[lists[turn].shard] = event.position
             items.append(FeedItem(shard: lists[turn].shard, event: event, cursor: place))
         }
-        return FeedPage(items: items, next: place, isFull: isFull)
+        return FeedPage(
+            items: items, next: place, isFull: isFull, unread: unread.map(\.shard), seen: seen)
+    }
+
+    /// What each shard answers, in their order; all are asked at once.
+    private func read(
+        after cursor: FeedCursor, tenant: String?, limit: Int, floor: ReadPosition
+    ) async throws -> [Result<ShardReading<[FeedEvent]>, ShardUnreadable>] {
+        try await withThrowingTaskGroup(
+            of: (Int, Result<ShardReading<[FeedEvent]>, ShardUnreadable>).self
+        ) { group in
+            for (index, ledger) in ledgers.enumerated() {
+                group.addTask {
+                    do {
+                        let reading = try await ledger.notBefore(floor.positions[ledger.shard]).page(
+                            after: cursor.positions[ledger.shard], tenant: tenant,
+                            limit: Int32(clamping: limit))
+                        return (index, .success(reading))
+                    } catch let reason as ShardUnreadable {
+                        return (index, .failure(reason))
+                    } catch is UnknownIncarnation {
+                        throw Refusal.unknownIncarnation
+                    }
+                }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
+        }
     }
 }
 

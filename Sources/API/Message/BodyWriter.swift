@@ -8,10 +8,10 @@ import Sealing
 /// Builds bodies, opening what can be opened.
 struct BodyWriter: Sendable {
     let opener: MetadataOpener
-    let ledgers: [String: EventLedger]
 
     /// The events of a page.
-    func events(_ items: [FeedItem]) async throws -> [EventBody] {
+    /// - Parameter ledgers: by the shard's name, none behind the page.
+    func events(_ items: [FeedItem], in ledgers: [String: EventLedger]) async throws -> [EventBody] {
         for (shard, items) in Dictionary(grouping: items, by: \.shard) {
             guard let ledger = ledgers[shard] else { continue }
             try await opener.prepare(Set(items.compactMap { $0.event.metadataKey?.batchKeyID }), in: ledger)
@@ -69,11 +69,9 @@ struct BodyWriter: Sendable {
     }
 
     /// One message.
-    func message(_ record: MessageRecord, shard: String) async throws -> MessageBody {
-        var key: MessageKey?
-        if let ledger = ledgers[shard] {
-            key = try await opener.key(of: record.id, tenant: record.tenant, record.metadataKey, in: ledger)
-        }
+    func message(_ record: MessageRecord, in ledger: EventLedger) async throws -> MessageBody {
+        let shard = ledger.shard
+        let key = try await opener.key(of: record.id, tenant: record.tenant, record.metadataKey, in: ledger)
         let envelope = key.flatMap { opener.envelope(record.sealedEnvelope, key: $0) }
         let recipients = record.recipients.map { recipient in
             MessageBody.RecipientBody(

@@ -61,4 +61,6 @@ public struct EventPageBody: Sendable, Codable {
     public var events: [EventBody]
     /// Where to go on; the same as the request's when there was nothing.
     public var next: String
+    /// Shards that could not be read now; their events come with a later page. Not there when all were.
+    public var unread: [String]?
 }

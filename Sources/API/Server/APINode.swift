@@ -37,19 +37,13 @@ public enum APINode {
             context.settings, for: context.role)
         describe(context.metrics)
         context.readiness.expect("database")
-        let control = pool(databases.controlDSN, api)
+        let control = pool(configuration(databases.controlDSN, api), api)
+        // A pool for each member: which of them answers is ours to choose, not libpq's.
         let shards = databases.shards.map { shard in
-            let members = PostgresConfiguration(
-                shard.dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)
-            )
-            .members
-            return (
-                name: shard.name, pool: pool(shard.dsn, api),
-                members: members.count > 1 ? members.map { pool($0, api, limit: 2) } : []
-            )
+            (name: shard.name, members: configuration(shard.dsn, api).members.map { pool($0, api) })
         }
         let tls = try tlsContext(api, context)
-        let ledgers = shards.map { EventLedger(shard: $0.name, pool: $0.pool, members: $0.members) }
+        let ledgers = shards.map { EventLedger(shard: $0.name, members: $0.members) }
         let keys = try await KeyringClient(path: socket, group: MultiThreadedEventLoopGroup.singleton)
         let scan = try ScanSettings(context.settings)
         let judge =
@@ -70,26 +64,25 @@ public enum APINode {
                 logger: context.logger)
         }
         let watch = DatabaseWatch(
-            pools: [("control", control)] + shards.map { ("shard \($0.name)", $0.pool) },
-            ledgers: ledgers, others: shards.flatMap(\.members), readiness: context.readiness,
-            logger: context.logger)
+            control: control, controlMaximumAge: databases.controlMaximumAge, shards: shards,
+            ledgers: ledgers, readiness: context.readiness, logger: context.logger)
         return [watch] + servers
     }
 
-    private static func pool(_ dsn: String, _ api: APISettings) -> PostgresPool {
-        pool(
-            PostgresConfiguration(dsn, applicationName: "zegel-api", connectTimeout: .seconds(2)), api,
-            limit: 8)
+    private static func configuration(_ dsn: String, _ api: APISettings) -> PostgresConfiguration {
+        var configuration = PostgresConfiguration(
+            dsn, applicationName: "zegel-api", connectTimeout: .seconds(2))
+        // A server that is frozen ends no statement.
+        configuration.defaultDeadline = api.statementTimeout + .seconds(1)
+        return configuration
     }
 
-    private static func pool(_ configuration: PostgresConfiguration, _ api: APISettings, limit: Int)
-        -> PostgresPool
-    {
+    private static func pool(_ configuration: PostgresConfiguration, _ api: APISettings) -> PostgresPool {
         let milliseconds = Int(api.statementTimeout / .milliseconds(1))
         return PostgresPool(
-            configuration: configuration, limit: limit,
+            configuration: configuration, limit: 8,
             // After a minute the member of this region is looked for again, should another have answered meanwhile.
-            waitLimit: .seconds(5), lifetime: .seconds(60)
+            waitLimit: .seconds(2), lifetime: .seconds(60)
         ) { session in
             // A long snapshot on a member bloats its leader (hot_standby_feedback); the role's own limit is the net below.
             try session.execute(
@@ -127,6 +120,9 @@ public enum APINode {
         metrics.describe(
             "zegel_api_feed_lag_seconds",
             "Age of the oldest committed event that an older transaction holds back.")
+        metrics.describe(
+            "zegel_api_control_age_seconds",
+            "Age of the control leader's last heartbeat that reached this region.")
         metrics.describe("zegel_api_database_up", "Whether the last probe of the database was answered.")
     }
 }

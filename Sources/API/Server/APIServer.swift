@@ -22,6 +22,7 @@ public struct APIServer: Service, CustomStringConvertible {
     private let maximumConnections: Int
     private let tls: TLSContext
     private let feed: EventFeed
+    private let finder: MessageFinder
     private let bodies: BodyWriter
     private let authenticator: Authenticator
     private let desk: JudgeDesk?
@@ -54,8 +55,8 @@ public struct APIServer: Service, CustomStringConvertible {
         self.tls = tls
         self.feed = EventFeed(ledgers)
         self.bodies = BodyWriter(
-            opener: MetadataOpener(service: keys, region: region, logger: logger),
-            ledgers: Dictionary(ledgers.map { ($0.shard, $0) }, uniquingKeysWith: { first, _ in first }))
+            opener: MetadataOpener(service: keys, region: region, logger: logger))
+        self.finder = MessageFinder(ledgers: self.feed.ledgers)
         self.authenticator = Authenticator(ratePerSecond: settings.ratePerSecond) {
             try await control.apiKey($0)
         }
@@ -140,20 +141,22 @@ public struct APIServer: Service, CustomStringConvertible {
         }
         let limit = try Self.number(query["limit"], named: "limit", 1...1000, otherwise: 100)
         let wait = try Self.number(query["wait"], named: "wait", 0...30, otherwise: 0)
+        let floor = try ReadPosition(request.headers, shards: shards)
         let page: FeedPage
         do {
             page = try await feed.page(
-                after: cursor, tenant: caller.tenant, limit: limit, wait: .seconds(wait))
-        } catch is IncarnationNotSeenYet {
-            throw Problem.unavailable(
-                "The members that answer have not come as far as this cursor; try again, here or in another region."
-            )
+                after: cursor, tenant: caller.tenant, limit: limit, wait: .seconds(wait), floor: floor)
         } catch is EventFeed.Refusal {
             throw Problem.badRequest(
                 "'after' is a cursor of another cluster; leave it out to read from the start.")
         }
-        let body = EventPageBody(events: try await bodies.events(page.items), next: page.next.text)
-        var more: [(String, String)] = []
+        let ledgers = Dictionary(
+            feed.ledgers.map { ($0.shard, $0.notBefore(page.seen.positions[$0.shard])) },
+            uniquingKeysWith: { first, _ in first })
+        let body = EventPageBody(
+            events: try await bodies.events(page.items, in: ledgers), next: page.next.text,
+            unread: page.unread.isEmpty ? nil : page.unread)
+        var more = [(ReadPosition.header, page.seen.text)]
         if page.isFull {
             // RFC 8288: only when more is there now.
             more.append(("Link", "</v1/events?after=\(body.next)&limit=\(limit)>; rel=\"next\""))
@@ -163,32 +166,33 @@ public struct APIServer: Service, CustomStringConvertible {
 
     // MARK: Messages
 
+    private var shards: [String] { feed.ledgers.map(\.shard) }
+
     private func message(_ request: Request, id text: String) async throws -> Response {
-        let caller = try await authenticator.authenticate(request.headers, for: .readMessages)
-        guard let id = UUID(uuidString: text) else { throw Problem.badRequest("A message id is a UUID.") }
-        for ledger in feed.ledgers {
-            if let record = try await ledger.message(id, tenant: caller.tenant) {
-                return try Self.json(
-                    try await bodies.message(record, shard: ledger.shard), Self.headers(caller))
-            }
-        }
-        throw Problem.notFound("No message has this id.")
+        let (caller, found) = try await find(request, id: text)
+        return try Self.json(
+            try await bodies.message(found.record, in: found.ledger), Self.headers(caller, found.headers))
     }
 
     private func evidence(_ request: Request, id text: String) async throws -> Response {
+        let (caller, found) = try await find(request, id: text)
+        guard let file = try await bodies.evidence(found.record, in: found.ledger) else {
+            throw Problem.notFound("Nothing of this message was delivered or refused yet.")
+        }
+        // Its own octets: a reader checks them one by one.
+        return Response(
+            status: .ok, headers: Self.headers(caller, found.headers),
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: try file.encoded())))
+    }
+
+    private func find(_ request: Request, id text: String) async throws -> (Principal, FoundMessage) {
         let caller = try await authenticator.authenticate(request.headers, for: .readMessages)
         guard let id = UUID(uuidString: text) else { throw Problem.badRequest("A message id is a UUID.") }
-        for ledger in feed.ledgers {
-            guard let record = try await ledger.message(id, tenant: caller.tenant) else { continue }
-            guard let file = try await bodies.evidence(record, in: ledger) else {
-                throw Problem.notFound("Nothing of this message was delivered or refused yet.")
-            }
-            // Its own octets: a reader checks them one by one.
-            return Response(
-                status: .ok, headers: Self.headers(caller),
-                body: ResponseBody(byteBuffer: ByteBuffer(bytes: try file.encoded())))
+        let floor = try ReadPosition(request.headers, shards: shards)
+        guard let found = try await finder.find(id, tenant: caller.tenant, floor: floor) else {
+            throw Problem.notFound("No message has this id.")
         }
-        throw Problem.notFound("No message has this id.")
+        return (caller, found)
     }
 
     // MARK: Judge

@@ -14,10 +14,11 @@ enum OpenAPIDocument {
               "parameters": [
                 {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "A cursor; empty or absent: from the start."},
                 {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
-                {"name": "wait", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 30, "default": 0}, "description": "Seconds to wait for an event when there is none."}
+                {"name": "wait", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 30, "default": 0}, "description": "Seconds to wait for an event when there is none."},
+                {"$ref": "#/components/parameters/Position"}
               ],
               "responses": {
-                "200": {"description": "A page.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}}}},
+                "200": {"description": "A page.", "headers": {"Zegel-Position": {"$ref": "#/components/headers/Position"}}, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventPage"}}}},
                 "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
                 "403": {"$ref": "#/components/responses/Problem"}, "429": {"$ref": "#/components/responses/Problem"},
                 "503": {"$ref": "#/components/responses/Problem"}
@@ -25,9 +26,9 @@ enum OpenAPIDocument {
             "/v1/messages/{id}": {"get": {
               "operationId": "getMessage",
               "summary": "One message: envelope, recipients, what is open, timeline. Never its content.",
-              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}],
+              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}, {"$ref": "#/components/parameters/Position"}],
               "responses": {
-                "200": {"description": "The message.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Message"}}}},
+                "200": {"description": "The message.", "headers": {"Zegel-Position": {"$ref": "#/components/headers/Position"}}, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Message"}}}},
                 "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
                 "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
                 "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
@@ -35,9 +36,9 @@ enum OpenAPIDocument {
             "/v1/messages/{id}/evidence": {"get": {
               "operationId": "getEvidence",
               "summary": "What deliveries and refusals of a message rest on: DNS answers, TLS parameters, certificates, verdicts, digests.",
-              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}],
+              "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}, {"$ref": "#/components/parameters/Position"}],
               "responses": {
-                "200": {"description": "Canonical JSON that zegel evidence verify reads.", "content": {"application/json": {"schema": {"type": "object"}}}},
+                "200": {"description": "Canonical JSON that zegel evidence verify reads.", "headers": {"Zegel-Position": {"$ref": "#/components/headers/Position"}}, "content": {"application/json": {"schema": {"type": "object"}}}},
                 "400": {"$ref": "#/components/responses/Problem"}, "401": {"$ref": "#/components/responses/Problem"},
                 "403": {"$ref": "#/components/responses/Problem"}, "404": {"$ref": "#/components/responses/Problem"},
                 "429": {"$ref": "#/components/responses/Problem"}, "503": {"$ref": "#/components/responses/Problem"}
@@ -60,6 +61,8 @@ enum OpenAPIDocument {
           },
           "components": {
             "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+            "parameters": {"Position": {"name": "Zegel-Position", "in": "header", "schema": {"type": "string", "maxLength": 16384}, "description": "What an earlier answer said, of any region: this one is not older. A member that is behind is waited for, 2 s at most, or another one asked; else 503."}},
+            "headers": {"Position": {"schema": {"type": "string"}, "description": "How far the shards had come. Bring it with the next request, to whichever region, and nothing that you saw is missing."}},
             "responses": {"Problem": {"description": "RFC 9457.", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}},
             "schemas": {
               "Problem": {"type": "object", "required": ["type", "title", "status", "detail"], "properties": {
@@ -73,7 +76,8 @@ enum OpenAPIDocument {
                   "reason_code": {"type": ["string", "null"]}, "cursor": {"type": "string"}, "detail": {},
                   "possible_duplicate": {"type": "boolean"}, "sealed": {"type": "boolean"}}},
               "EventPage": {"type": "object", "required": ["events", "next"], "properties": {
-                "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}, "next": {"type": "string"}}},
+                "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}}, "next": {"type": "string"},
+                "unread": {"type": "array", "items": {"type": "string"}, "description": "Shards that could not be read now: their events come with a later page."}}},
               "Message": {"type": "object",
                 "required": ["id", "tenant", "shard", "accepted_at", "ruleset", "size", "recipients", "deliveries", "events"],
                 "properties": {

@@ -40,6 +40,10 @@ struct Problem: Error, HTTPResponseError {
             headers: [.retryAfter: "2"])
     }
 
+    /// The header names a history that no member has.
+    static let foreignPosition = badRequest(
+        "'\(ReadPosition.header)' is of another cluster, or of a history that was lost; leave it out to read what is there.")
+
     private struct Body: Encodable {
         var type = "about:blank"
         var title: String

@@ -1,6 +1,7 @@
 // Around every request: errors become problems, answers are counted, and no answer is stored or sniffed.
 
 import Hummingbird
+import Ledger
 import Logging
 import Metrics
 import Postgres
@@ -21,6 +22,11 @@ struct ProblemMiddleware<Context: RequestContext>: RouterMiddleware {
             response =
                 Problem(status: error.status, title: error.status.reasonPhrase, detail: "No such resource.")
                 .response
+        } catch let reason as ShardUnreadable {
+            logger.warning("a shard cannot be read", metadata: ["reason": "\(reason)"])
+            response = Problem.unavailable("\(reason); ask again in a moment.").response
+        } catch is UnknownIncarnation {
+            response = Problem.foreignPosition.response
         } catch let error as PostgresError {
             logger.warning("a query failed", metadata: ["reason": "\(error)"])
             response = Problem.unavailable("The database does not answer.").response

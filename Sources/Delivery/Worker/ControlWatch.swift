@@ -59,7 +59,7 @@ final class ControlWatch: Sendable {
         var round = 0
         while !Task.isCancelled {
             do {
-                if try await ledger.version() != known { known = try await refresh() }
+                if try await ledger.version().number != known { known = try await refresh() }
             } catch {
                 if Task.isCancelled { return }
                 logger.warning("the control schema cannot be read", metadata: ["error": "\(error)"])

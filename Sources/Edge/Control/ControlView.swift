@@ -7,46 +7,61 @@ import Observability
 import ServiceLifecycle
 import Synchronization
 
-/// The newest control snapshot. It is kept when the database is away; older than a day it is not worked with.
+/// The newest control snapshot. It is kept when the database is away; past a bound of its age it is not worked with.
+///
+/// The age is that of the leader's last heartbeat which the member had, not of the last answer: a member that its leader does not reach
+/// answers as gladly as any.
 final class ControlView: Sendable {
-    /// Past this age of its knowledge an edge answers 451 (design §5).
-    static let maximumAge: TimeInterval = 24 * 3600
+    /// Past this age of its knowledge an edge answers 451 (design §5), in seconds.
+    let maximumAge: TimeInterval
 
     private struct State {
         var snapshot: ControlSnapshot?
-        var confirmedAt = Date.distantPast
+        /// When the leader is last known to have had nothing newer.
+        var currentAt = Date.distantPast
     }
 
     private let state = Mutex(State())
 
+    init(maximumAge: TimeInterval = 24 * 3600) { self.maximumAge = maximumAge }
+
     /// The snapshot, unless there is none or it is too old.
     func current(now: Date) -> ControlSnapshot? {
         state.withLock { state in
-            guard let snapshot = state.snapshot, now.timeIntervalSince(state.confirmedAt) <= Self.maximumAge
-            else {
-                return nil
-            }
-            return snapshot
+            now.timeIntervalSince(state.currentAt) <= maximumAge ? state.snapshot : nil
         }
     }
 
     /// Seconds since the snapshot was last known to be the newest.
     func age(now: Date) -> TimeInterval {
-        state.withLock {
-            now.timeIntervalSince(max($0.confirmedAt, $0.snapshot?.heartbeatAt ?? .distantPast))
-        }
+        state.withLock { max(0, now.timeIntervalSince($0.currentAt)) }
     }
 
     var version: Int64? { state.withLock { $0.snapshot?.version } }
 
-    func take(_ snapshot: ControlSnapshot, now: Date) {
+    /// Takes a snapshot; not one from before what is at hand, as a member that lags has it, while that may be worked with.
+    /// - Returns: whether it was taken.
+    @discardableResult
+    func take(_ snapshot: ControlSnapshot, now: Date) -> Bool {
         state.withLock { state in
+            if let held = state.snapshot, snapshot.version < held.version,
+                now.timeIntervalSince(state.currentAt) <= maximumAge
+            {
+                return false
+            }
             state.snapshot = snapshot
-            state.confirmedAt = now
+            state.currentAt = max(state.currentAt, now - snapshot.age)
+            return true
         }
     }
 
-    func confirm(now: Date) { state.withLock { $0.confirmedAt = now } }
+    /// A member has this version. The leader had no other at its last heartbeat.
+    func confirm(_ version: ControlVersion, now: Date) {
+        state.withLock { state in
+            guard state.snapshot?.version == version.number else { return }
+            state.currentAt = max(state.currentAt, now - version.age)
+        }
+    }
 }
 
 /// Polls the version each second and the snapshot when it changed; feeds key sets to the sealer.
@@ -86,9 +101,9 @@ struct ControlWatch: Service, CustomStringConvertible {
 
     func poll() async throws {
         let version = try await ledger.version()
-        if version == view.version { return view.confirm(now: Date()) }
+        if version.number == view.version { return view.confirm(version, now: Date()) }
         let snapshot = try await ledger.snapshot(credentials: true)
-        view.take(snapshot, now: Date())
+        guard view.take(snapshot, now: Date()) else { return }
         logger.info("control snapshot taken", metadata: ["version": "\(snapshot.version)"])
         guard let signed = snapshot.signedKeySet else { return }
         do {
@@ -98,18 +113,43 @@ struct ControlWatch: Service, CustomStringConvertible {
         }
     }
 
+    private func words(_ version: Int64?, age: TimeInterval) -> String {
+        if version == nil { return "no snapshot yet" }
+        return "tenants and credentials are \(Int(age)) s old, more than control.maximum_age: the control shard's leader is not heard of"
+    }
+
     private func judge(_ now: Date) {
         let age = view.age(now: now)
         metrics.controlAge.record(min(age, 1e9))
         if view.current(now: now) != nil {
             readiness.hold("control")
         } else {
-            readiness.fail("control", view.version == nil ? "no snapshot yet" : "snapshot older than 24 h")
+            readiness.fail("control", words(view.version, age: age))
         }
         switch keys.sealableUntil {
         case nil: readiness.fail("keys", "no usable region key set")
         case let until? where until <= now: readiness.fail("keys", "region keys have expired")
         case _?: readiness.hold("keys")
+        }
+    }
+}
+
+/// Says at the control shard's leader, every few seconds, that it lives.
+struct ControlBeat: Service, CustomStringConvertible {
+    let leader: ControlLedger
+    let logger: Logger
+    var interval = Duration.seconds(5)
+
+    var description: String { "control heartbeat" }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                do { try await leader.beat() } catch {
+                    logger.debug("no heartbeat of the control shard", metadata: ["error": "\(error)"])
+                }
+                try? await Task.sleep(for: interval)
+            }
         }
     }
 }

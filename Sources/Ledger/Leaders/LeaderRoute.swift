@@ -19,10 +19,10 @@ public final class LeaderRoute: PostgresRoute {
         var knowledge = Knowledge()
         var host = ""
         var port = 0
-        /// The timeline whose incarnation is known to be written.
-        var recorded = 0
         /// Grows with every change of leader.
         var epoch = 0
+        /// The highest timeline whose incarnation is known to be written.
+        var written = 0
         var pools: [PostgresPool] = []
     }
 
@@ -97,19 +97,6 @@ public final class LeaderRoute: PostgresRoute {
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
         """
 
-    // A writer's first act on a new leader (design §5): no event of a timeline has a transaction before the one that its incarnation
-    // names, so that a reader from the timeline before knows where to go on.
-    private static let incarnation = "SELECT ledger.current_incarnation()"
-
-    /// Writes the incarnation of a new timeline. Where there is no schema yet, or the role does not write events, there is none to write.
-    private static func recordIncarnation(_ session: PostgresSession) throws(PostgresError) {
-        do throws(PostgresError) {
-            _ = try session.query(incarnation)
-        } catch where ["42883", "3F000", "42501"].contains(error.sqlState) {
-            return
-        }
-    }
-
     /// Refuses a server that does not lead, and one whose timeline is below the highest seen.
     public func admit(_ session: PostgresSession, of destination: PostgresDestination) throws -> Int {
         guard let row = try session.query(Self.standing).first else {
@@ -131,11 +118,29 @@ public final class LeaderRoute: PostgresRoute {
         }
         leaveFormer(pools)
         guard let epoch else { throw PostgresError(.connectFailed, "a former leader of shard \(shard)") }
-        if state.withLock({ $0.recorded != timeline }) {
-            try Self.recordIncarnation(session)
-            state.withLock { $0.recorded = timeline }
-        }
+        try writeIncarnation(session, timeline)
         return epoch
+    }
+
+    // On this leader alone: whoever has a later commit has this one.
+    private static let incarnation = """
+        BEGIN; SET LOCAL synchronous_commit = local; SELECT ledger.current_incarnation(); COMMIT
+        """
+
+    /// Nobody writes an event on a timeline whose incarnation is not there yet: a reader who saw what is lost now goes back to the first
+    /// transaction that the incarnation names, and would miss what was written before it.
+    private func writeIncarnation(_ session: PostgresSession, _ timeline: Int) throws {
+        if state.withLock({ $0.written >= timeline }) { return }
+        do {
+            try session.execute(Self.incarnation)
+        } catch {
+            // A database without this schema, or a role that writes nothing: who finds out says it better.
+            let isNotThere = ["3F000", "42883", "42501", "42P01"].contains(error.sqlState ?? "")
+            if !isNotThere { throw error }
+            try session.execute("ROLLBACK")
+            return
+        }
+        state.withLock { $0.written = max($0.written, timeline) }
     }
 
     /// Whether connections of an epoch still lead to the leader.

@@ -11,10 +11,10 @@ extension EventLedger {
         FROM ledger.event WHERE arrived >= pg_snapshot_xmin(pg_current_snapshot())
         """
 
-    /// Seconds.
+    /// Seconds, at the member that the feed would be read from.
     public func lag() async throws -> Double {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in try session.query(Self.lag).first?.double(0) ?? 0 }
-        }
+        try await members.read(.followers, floor: nil) { session in
+            try session.query(Self.lag).first?.double(0) ?? 0
+        }.value
     }
 }

@@ -51,26 +51,30 @@ public struct FeedEvent: Sendable {
     public let metadataKey: KeyReference?
 }
 
-/// A cursor that this shard never gave out.
-public struct UnknownIncarnation: Error, Sendable {}
-
-/// A cursor that no member which answers knows, while others do not answer: one of those may have given it out.
-public struct IncarnationNotSeenYet: Error, Sendable {}
-
 /// Reads of one shard for the api, as role `zegel_api`.
 public struct EventLedger: Sendable {
     /// The shard's name.
     public let shard: String
-    let pool: PostgresPool
-    private let members: [PostgresPool]
+    let members: ShardMembers
+    /// How far a member must have come to answer.
+    private(set) var floor: ShardPosition?
 
-    /// - Parameters:
-    ///   - pool: connections to a member of this region; to the leader only where there is no member.
-    ///   - members: to every member, for a reader who has been further on another one; none: `pool` leads to the only one.
-    public init(shard: String, pool: PostgresPool, members: [PostgresPool] = []) {
+    /// A shard of one server.
+    public init(shard: String, pool: PostgresPool) { self.init(shard: shard, members: [pool]) }
+
+    /// A shard with members in several regions.
+    /// - Parameter members: connections to each member, whatever its role: the own region's first. One alone is a shard that is not
+    ///   replicated, and is read whatever it is.
+    public init(shard: String, members: [PostgresPool]) {
         self.shard = shard
-        self.pool = pool
-        self.members = members
+        self.members = ShardMembers(shard: shard, pools: members)
+    }
+
+    /// The same shard, never shown as it was before `position`.
+    public func notBefore(_ position: ShardPosition?) -> EventLedger {
+        var copy = self
+        copy.floor = position ?? floor
+        return copy
     }
 
     // Which events follow? Only those of transactions below the oldest one still running: one that commits late sorts later
@@ -87,57 +91,26 @@ public struct EventLedger: Sendable {
         ORDER BY e.arrived, e.id
         """
 
-    /// Up to `limit` events after a place.
+    /// Up to `limit` events after a place, from members that follow: what they show cannot be lost with a leader.
     /// - Parameters:
     ///   - position: nil: from the start.
     ///   - tenant: only this tenant's; nil: all.
-    /// - Throws: `UnknownIncarnation` for a place that no member knows, `IncarnationNotSeenYet` where only those that answer do not.
-    public func events(after position: FeedPosition?, tenant: String?, limit: Int32) async throws
-        -> [FeedEvent]
+    /// - Throws: `ShardUnreadable`; `UnknownIncarnation` for a place that this shard never gave out.
+    public func page(after position: FeedPosition?, tenant: String?, limit: Int32) async throws
+        -> ShardReading<[FeedEvent]>
     {
-        do {
-            return try await events(
-                after: position, tenant: tenant, limit: limit, from: pool, isLast: members.isEmpty)
-        } catch is UnknownIncarnation where !members.isEmpty {
-            // A reader who changed region, and this one's member has not come so far.
-            var isEveryoneAsked = true
-            for member in members {
-                do {
-                    return try await events(
-                        after: position, tenant: tenant, limit: limit, from: member, isLast: true)
-                } catch is UnknownIncarnation {
-                    continue
-                } catch is PostgresError {
-                    isEveryoneAsked = false
-                }
-            }
-            throw isEveryoneAsked ? UnknownIncarnation() : IncarnationNotSeenYet() as any Error
+        let incarnation = position?.incarnation
+        let knowing = incarnation == FeedPosition.leastID ? nil : incarnation
+        return try await members.read(.followers, floor: floor, knowing: knowing) { session in
+            let (incarnation, start) = try Self.resolve(position, session)
+            return try session.query(
+                Self.page,
+                [
+                    .xid8(start?.arrived ?? 0), .uuid(start?.id ?? FeedPosition.leastID),
+                    tenant.map { .text($0) } ?? .null, .int4(limit),
+                ]
+            ).map { row in try Self.event(row, incarnation) }
         }
-    }
-
-    /// A server that has been promoted under a connection is left for a follower, if there is one: on a leader the numbers of lost
-    /// transactions come again.
-    private func events(
-        after position: FeedPosition?, tenant: String?, limit: Int32, from pool: PostgresPool, isLast: Bool
-    ) async throws -> [FeedEvent] {
-        let events: [FeedEvent]? = try await pool.withConnection { connection in
-            let events: [FeedEvent]? = try await connection.perform { session in
-                if !isLast, try LedgerDatabase.leads(session) { return nil }
-                let (incarnation, start) = try Self.resolve(position, session)
-                return try session.query(
-                    Self.page,
-                    [
-                        .xid8(start?.arrived ?? 0), .uuid(start?.id ?? FeedPosition.leastID),
-                        tenant.map { .text($0) } ?? .null, .int4(limit),
-                    ]
-                ).map { row in try Self.event(row, incarnation) }
-            }
-            if events == nil { await connection.close() }
-            return events
-        }
-        if let events { return events }
-        await pool.renew()
-        return try await self.events(after: position, tenant: tenant, limit: limit, from: pool, isLast: true)
     }
 
     /// The present incarnation, and where a reader goes on: one from an older incarnation at the least of its place and the
@@ -182,10 +155,8 @@ public struct EventLedger: Sendable {
 
     /// Batch keys (of metadata) by id.
     public func batchKeys(_ ids: [UUID]) async throws -> [BatchKeyRow] {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in
-                try BatchKeyRow.read(ids, from: "ledger.metadata_batch_key", session)
-            }
-        }
+        try await members.read(.anyone, floor: floor) { session in
+            try BatchKeyRow.read(ids, from: "ledger.metadata_batch_key", session)
+        }.value
     }
 }

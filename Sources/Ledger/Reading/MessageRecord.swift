@@ -59,20 +59,22 @@ public struct MessageRecord: Sendable {
 
 extension EventLedger {
     /// One message; nil when this shard has none of that id (or it is another tenant's).
-    public func message(_ id: UUID, tenant: String?) async throws -> MessageRecord? {
-        try await pool.withConnection { connection in
-            try await connection.perform { session in
-                guard
-                    let row = try session.query(
-                        """
-                        SELECT tenant, accepted_at, ruleset, size, metadata_key_id, metadata_key_index, wrapped_metadata_key,
-                               sealed_envelope, reports_on, withdrawn_at, shredded_at
-                        FROM ledger.message WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)
-                        """, [.uuid(id), tenant.map { .text($0) } ?? .null]
-                    ).first
-                else { return nil }
-                return try Self.record(id, row, session)
-            }
+    /// - Parameter surely: asks the leader, who has every message that a client was ever answered 250 for.
+    /// - Throws: `ShardUnreadable`, `UnknownIncarnation`.
+    public func message(_ id: UUID, tenant: String?, surely: Bool = false) async throws
+        -> ShardReading<MessageRecord?>
+    {
+        try await members.read(surely ? .leader : .anyone, floor: floor) { session in
+            guard
+                let row = try session.query(
+                    """
+                    SELECT tenant, accepted_at, ruleset, size, metadata_key_id, metadata_key_index, wrapped_metadata_key,
+                           sealed_envelope, reports_on, withdrawn_at, shredded_at
+                    FROM ledger.message WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)
+                    """, [.uuid(id), tenant.map { .text($0) } ?? .null]
+                ).first
+            else { return nil }
+            return try Self.record(id, row, session)
         }
     }
 
