@@ -37,7 +37,8 @@ public struct TenantAdministration: Sendable {
     /// Makes a tenant or changes it: all of it, or nothing.
     /// - Throws: `ClusterError`: `usage` for what cannot be, `timeout` when it was not kept in time.
     public func apply(_ change: TenantChange, patience: Duration = Self.patience) async throws {
-        let configuration = PostgresConfiguration(dsn, applicationName: "zegel-tenant", connectTimeout: .seconds(2))
+        let configuration = PostgresConfiguration(
+            dsn, applicationName: "zegel-tenant", connectTimeout: .seconds(2))
         let pool = PostgresPool(configuration: configuration, limit: 1, waitLimit: .seconds(5))
         let administration = ControlAdministration(
             pool: pool, demandsQuorum: configuration.members.count > 1, patience: patience)

@@ -103,7 +103,8 @@ public struct EdgeNode: Sendable {
         let watch = ControlWatch(
             ledger: control, view: view, keys: keys, readiness: readiness, metrics: metrics, logger: logger)
         let beat = ControlBeat(
-            leader: ControlLedger(pool: routes.all[0].pool(limit: 1, waitLimit: .seconds(10))), logger: logger)
+            leader: ControlLedger(pool: routes.all[0].pool(limit: 1, waitLimit: .seconds(10))), logger: logger
+        )
         var services: [any Service] = [watch, beat]
         if let leaders = routes.watch { services.append(leaders) }
         services += shards.map { $0.probe as any Service } + shards.map { $0.ready as any Service }

@@ -98,7 +98,8 @@ public struct ControlAdministration: Sendable {
                     ])
             } catch let error as PostgresError where error.sqlState == "23514" {
                 throw ControlEditInvalid(
-                    description: "'\(edit.id)' is no tenant's id: lower case letters, digits and hyphens, at most 63")
+                    description:
+                        "'\(edit.id)' is no tenant's id: lower case letters, digits and hyphens, at most 63")
             }
             for domain in edit.domains {
                 let taken = try session.query(
@@ -108,7 +109,8 @@ public struct ControlAdministration: Sendable {
                     RETURNING domain
                     """, [.text(domain), .text(edit.id)])
                 guard !taken.isEmpty else {
-                    throw ControlEditInvalid(description: "\(domain) is another tenant's domain; nothing was changed")
+                    throw ControlEditInvalid(
+                        description: "\(domain) is another tenant's domain; nothing was changed")
                 }
             }
         }

@@ -242,7 +242,8 @@ public enum Keys {
     /// The table: what the file, the environment and `--set` may name.
     static let all: [AnySettingKey] = [
         .init(nodeName), .init(nodeRegion), .init(nodeDataDirectory), .init(nodeShutdownGrace),
-        .init(controlDSN), .init(controlMaximumAge), .init(shardDSNs), .init(shardPatroni), .init(shardPatroniAuthority),
+        .init(controlDSN), .init(controlMaximumAge), .init(shardDSNs), .init(shardPatroni),
+        .init(shardPatroniAuthority),
         .init(shardPatroniCertificate), .init(shardPatroniKey), .init(shardRegions), .init(shardHomes),
         .init(shardPasswords),
         .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),

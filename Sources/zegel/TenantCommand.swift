@@ -41,7 +41,8 @@ struct TenantCommand: AsyncParsableCommand {
                 let names = try RulesetBook(RulesetSettings(settings)).all.map(\.name)
                 if let ruleset, !names.contains(ruleset) {
                     throw ClusterError(
-                        .usage, "there is no ruleset '\(ruleset)'; there are \(names.joined(separator: ", "))")
+                        .usage, "there is no ruleset '\(ruleset)'; there are \(names.joined(separator: ", "))"
+                    )
                 }
                 let domains = try domain.map { text in
                     guard let name = try? DomainName(text), name.isHostName else {

@@ -18,7 +18,9 @@ import Testing
         return position
     }
 
-    @Test("a position reads as it was written, in letters that a header takes as they are", arguments: [0, 1, 3, 40])
+    @Test(
+        "a position reads as it was written, in letters that a header takes as they are",
+        arguments: [0, 1, 3, 40])
     func roundTrip(shards: Int) throws {
         let position = Self.some(shards)
         #expect(try ReadPosition(position.text) == position)
@@ -41,7 +43,9 @@ import Testing
     @Test("what is no position is refused: other text, a feed cursor, one without bound")
     func strange() {
         let place = FeedPosition(incarnation: UUID(), arrived: 1, id: UUID())
-        for text in ["x", "AAAA", "%41", "é", FeedCursor(["a": place]).text, String(repeating: "A", count: 20_000)] {
+        for text in [
+            "x", "AAAA", "%41", "é", FeedCursor(["a": place]).text, String(repeating: "A", count: 20_000),
+        ] {
             #expect(throws: ReadPosition.Malformed.self, "\(text.prefix(40))") { try ReadPosition(text) }
         }
     }
@@ -91,7 +95,9 @@ struct ReadYourWritesTests {
         "\(ReadPosition.header): " + (try #require(answer.headers["zegel-position"]))
     }
 
-    @Test("a message is found right after its 250, though no follower has it; its position then holds every read to that")
+    @Test(
+        "a message is found right after its 250, though no follower has it; its position then holds every read to that"
+    )
     func rightAfter() async throws {
         let lab = try await Site.make()
         try await lab.fixture.serving(members: lab.members) { api in
@@ -103,7 +109,8 @@ struct ReadYourWritesTests {
             let position = try Self.field(found)
             // The feed comes from members that follow, and none has come so far.
             let late = try await curl.get("/v1/events", key: lab.key.text, [position])
-            #expect(late.status == 503 && late.headers["retry-after"] == "2" && late.body.contains("come so far"))
+            #expect(
+                late.status == 503 && late.headers["retry-after"] == "2" && late.body.contains("come so far"))
             // Without the position the feed shows what there is.
             let plain = try await curl.get("/v1/events", key: lab.key.text)
             #expect(plain.status == 200 && !plain.body.contains(id))
@@ -146,13 +153,17 @@ struct ReadYourWritesTests {
         strange.see("b", ShardPosition(incarnation: UUID(), lsn: 1))
         var foreign = ReadPosition()
         foreign.see("a", ShardPosition(incarnation: UUID(), lsn: 1))
-        let texts = [("garbage", "no position"), (strange.text, "another cluster"), (foreign.text, "another cluster")]
+        let texts = [
+            ("garbage", "no position"), (strange.text, "another cluster"), (foreign.text, "another cluster"),
+        ]
         try await fixture.serving { api in
             let curl = try Curl(api)
             for (text, words) in texts {
                 for path in ["/v1/events", "/v1/messages/\(id)", "/v1/messages/\(id)/evidence"] {
                     let answer = try await curl.get(path, key: key.text, ["\(ReadPosition.header): \(text)"])
-                    #expect(answer.status == 400 && answer.body.contains(words), "\(path) \(words): \(answer.body)")
+                    #expect(
+                        answer.status == 400 && answer.body.contains(words),
+                        "\(path) \(words): \(answer.body)")
                 }
             }
         }

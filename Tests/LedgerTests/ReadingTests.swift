@@ -62,7 +62,9 @@ private struct Pair: Sendable {
         try await pair.atFollower("SELECT pg_wal_replay_pause()")
         let second = Mail.make()
         try await pair.shard.accept([second])
-        #expect(try await pair.reader.page(after: nil, tenant: nil, limit: 100).value.map(\.message) == [first.id])
+        #expect(
+            try await pair.reader.page(after: nil, tenant: nil, limit: 100).value.map(\.message) == [first.id]
+        )
         // Looked for by its id it is not there either, until the leader is asked.
         #expect(try await pair.reader.message(second.id, tenant: nil).value == nil)
         #expect(try await pair.reader.message(second.id, tenant: nil, surely: true).value?.id == second.id)
@@ -92,7 +94,8 @@ private struct Pair: Sendable {
         await pair.close()
     }
 
-    @Test("A member that came up with what lay on its disk, and hears of no leader, shows nothing in the feed")
+    @Test(
+        "A member that came up with what lay on its disk, and hears of no leader, shows nothing in the feed")
     func diskAlone() async throws {
         let pair = try await Pair.make()
         try await pair.shard.accept([Mail.make()])
@@ -108,7 +111,9 @@ private struct Pair: Sendable {
         await pair.close()
     }
 
-    @Test("A position is answered by a member that has come so far: awaited, else asked of the leader, else refused")
+    @Test(
+        "A position is answered by a member that has come so far: awaited, else asked of the leader, else refused"
+    )
     func positions() async throws {
         let pair = try await Pair.make()
         try await pair.shard.accept([Mail.make()])
@@ -121,7 +126,9 @@ private struct Pair: Sendable {
         // The follower is behind it, so the leader answers.
         #expect(try await floored.message(mail.id, tenant: nil).value?.id == mail.id)
         // The feed is not read from a leader: refused, with the reason.
-        await #expect(throws: ShardUnreadable.self) { _ = try await floored.page(after: nil, tenant: nil, limit: 9) }
+        await #expect(throws: ShardUnreadable.self) {
+            _ = try await floored.page(after: nil, tenant: nil, limit: 9)
+        }
         // A follower that comes along in time is waited for.
         async let page = floored.page(after: nil, tenant: nil, limit: 9)
         try await pair.atFollower("SELECT pg_wal_replay_resume()")
@@ -132,17 +139,21 @@ private struct Pair: Sendable {
         await pair.close()
     }
 
-    @Test("A reader whose cursor names an incarnation that its member has not replayed yet is not told that it is foreign")
+    @Test(
+        "A reader whose cursor names an incarnation that its member has not replayed yet is not told that it is foreign"
+    )
     func lateIncarnation() async throws {
         let pair = try await Pair.make()
         try await pair.shard.accept([Mail.make()])
         try await pair.replayed(1)
         let last = try #require(
-            try await pair.reader.page(after: nil, tenant: nil, limit: 9).value.last).position
+            try await pair.reader.page(after: nil, tenant: nil, limit: 9).value.last
+        ).position
         try await pair.atFollower("SELECT pg_wal_replay_pause()")
         let newer = UUID()
         try await pair.shard.execute(
-            "INSERT INTO ledger.incarnation (id, timeline, first_xid) VALUES ('\(newer)', 999, '\(last.arrived)')")
+            "INSERT INTO ledger.incarnation (id, timeline, first_xid) VALUES ('\(newer)', 999, '\(last.arrived)')"
+        )
         let cursor = FeedPosition(incarnation: newer, arrived: last.arrived, id: last.id)
         await #expect(throws: ShardUnreadable.self) {
             _ = try await pair.reader.page(after: cursor, tenant: nil, limit: 9)

@@ -33,7 +33,9 @@ struct MessageFinder: Sendable {
             var (found, silent) = try await ask(id, tenant, floor, surely: false)
             if let found { return found }
             // Whoever was answered 250 for it was answered after its leader had it.
-            if Self.isNew(id, now: Date()) { (found, silent) = try await ask(id, tenant, floor, surely: true) }
+            if Self.isNew(id, now: Date()) {
+                (found, silent) = try await ask(id, tenant, floor, surely: true)
+            }
             if let found { return found }
             guard let silent else { return nil }
             guard ContinuousClock.now + Self.pause < end else { throw silent }

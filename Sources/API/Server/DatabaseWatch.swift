@@ -35,7 +35,8 @@ struct DatabaseWatch: Service {
         var wasUp = true
         while true {
             var failure: String?
-            for (name, members) in [("control", [control])] + shards.map({ ("shard \($0.name)", $0.members) }) {
+            for (name, members) in [("control", [control])] + shards.map({ ("shard \($0.name)", $0.members) })
+            {
                 do {
                     try await probe(members, verifySchema: !verified.contains(name))
                     verified.insert(name)

@@ -42,7 +42,8 @@ struct Problem: Error, HTTPResponseError {
 
     /// The header names a history that no member has.
     static let foreignPosition = badRequest(
-        "'\(ReadPosition.header)' is of another cluster, or of a history that was lost; leave it out to read what is there.")
+        "'\(ReadPosition.header)' is of another cluster, or of a history that was lost; leave it out to read what is there."
+    )
 
     private struct Body: Encodable {
         var type = "about:blank"

@@ -115,7 +115,8 @@ struct ControlWatch: Service, CustomStringConvertible {
 
     private func words(_ version: Int64?, age: TimeInterval) -> String {
         if version == nil { return "no snapshot yet" }
-        return "tenants and credentials are \(Int(age)) s old, more than control.maximum_age: the control shard's leader is not heard of"
+        return
+            "tenants and credentials are \(Int(age)) s old, more than control.maximum_age: the control shard's leader is not heard of"
     }
 
     private func judge(_ now: Date) {

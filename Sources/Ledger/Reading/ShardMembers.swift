@@ -84,7 +84,9 @@ struct ShardMembers: Sendable {
         if source == .followers, obstacles.contains(.leads) {
             return "only the leader of shard \(shard) answers, and the feed is read from members that follow"
         }
-        if source == .leader, obstacles.contains(.follows) { return "shard \(shard) has no leader at present" }
+        if source == .leader, obstacles.contains(.follows) {
+            return "shard \(shard) has no leader at present"
+        }
         return "no member of shard \(shard) answers"
     }
 

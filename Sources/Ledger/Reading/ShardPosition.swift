@@ -59,7 +59,7 @@ struct MemberStanding {
         """
 
     init(_ session: PostgresSession, knows incarnations: Set<UUID> = []) throws {
-        guard let row = try session.query(Self.question, [.uuidArray(Array(incarnations))]).first else 
+        guard let row = try session.query(Self.question, [.uuidArray(Array(incarnations))]).first else {
             throw PostgresError(.protocolViolation, "a member does not say how it stands")
         }
         follows = try row.bool(0)
