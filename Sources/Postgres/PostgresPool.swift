@@ -68,13 +68,6 @@ public actor PostgresPool {
         self.lifetime = lifetime
     }
 
-    /// Connections that nobody uses end: the next are made anew, wherever the route leads by then.
-    public func renew() {
-        for lodger in idle { lodger.connection.core.requestClose() }
-        count -= idle.count
-        idle.removeAll()
-    }
-
     /// The route has changed: connections that lead elsewhere end now, also under those who use them. A commit that was sent is in
     /// doubt then.
     public func leaveFormer() {

@@ -165,34 +165,6 @@ import Testing
         await shard.close()
     }
 
-    @Test(
-        "A reader who was further on another member is served by that one; where it does not answer, told to come again"
-    )
-    func behind() async throws {
-        let (near, far) = (try await Shard.make(), try await Shard.make())
-        try await near.accept([Mail.make()])
-        try await far.accept([Mail.make(), Mail.make()])
-        _ = try await near.intake.currentIncarnation()
-        let newer = try await far.intake.currentIncarnation()
-        _ = try await settled(far, count: 2)
-        let place = FeedPosition(incarnation: newer, arrived: 0, id: FeedPosition.leastID)
-        let served = EventLedger(shard: "a", pool: near.api, members: [near.api, far.api])
-        #expect(try await served.events(after: place, tenant: nil, limit: 10).count == 2)
-        let lost = PostgresPool(
-            configuration: PostgresConfiguration("host=127.0.0.1 port=1 user=x dbname=x"), limit: 1,
-            waitLimit: .milliseconds(300))
-        let waiting = EventLedger(shard: "a", pool: near.api, members: [near.api, lost])
-        await #expect(throws: IncarnationNotSeenYet.self) {
-            _ = try await waiting.events(after: place, tenant: nil, limit: 10)
-        }
-        let foreign = EventLedger(shard: "a", pool: near.api, members: [near.api])
-        await #expect(throws: UnknownIncarnation.self) {
-            _ = try await foreign.events(after: place, tenant: nil, limit: 10)
-        }
-        await near.close()
-        await far.close()
-    }
-
     @Test("A connection to a leader writes its incarnation before anything else: no event comes before it")
     func firstAct() async throws {
         let shard = try await Shard.make()
