@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Readers of the events feed over failovers: three regions and three shards, steady mail, and leaders that are lost again and again.
 
-A leader's Patroni stands still and its PostgreSQL is killed, in every shard at once, until others lead; one region is lost whole; in
-between leaders come home as planned. Two readers go on with their cursors meanwhile: one changes region with every page, the other when
-its region does not answer. Shown for each: every event that is in the ledger in the end was read; what was read is there; repeats have
-the same id and say the same.
+A leader's Patroni stands still and its PostgreSQL is killed, in every shard at once, until others lead; one region is lost whole. Two
+readers go on with their cursors meanwhile: one changes region with every page, the other when its region does not answer. Shown for
+each: every event that is in the ledger in the end was read; what was read is there; repeats have the same id and say the same.
 
     feed.py [--rounds N] [--seed S]
 
