@@ -2,11 +2,12 @@
 """How long intake pauses when a region is lost, and at a planned switchover; and how soon what was accepted a moment before the loss
 leaves from elsewhere. At default settings: three regions, three shards, clients that have the edges of two regions.
 
-Shown: while a region is lost the clients together get no 250 for 3 s at most, and none of them waits longer for its own; what was
-accepted before the loss, and whose final dot was not yet under way, has left within 45 s; at a switchover no client repeats anything,
-intake pauses 1 s at most and the shard itself 5 s. Nothing is lost, and what came twice is marked.
+Shown: every client gets its 250; what was accepted before the loss leaves from elsewhere; at a switchover no client repeats anything;
+nothing is lost, and what came twice is marked. The times are printed, and with --bounds held against theirs: while a region is lost 3 s
+in which the clients together get no 250, or one of them none for its own; 45 s until what was accepted before the loss, and whose final
+dot was not yet under way, has left; at a switchover 1 s of intake and 5 s of the shard itself.
 
-    intake.py [--switchovers N] [--seed S]
+    intake.py [--switchovers N] [--bounds] [--seed S]
 
 Skipped, saying so, where no network namespace may be made.
 """
@@ -17,6 +18,7 @@ import sites
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--switchovers", type=int, default=2)
+parser.add_argument("--bounds", action="store_true", help="fail where a time passes its bound: for a machine that does nothing else")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 sites.enter("intake")
@@ -122,6 +124,12 @@ def fate(z, all_sites, ids):
     return "\n".join(str(sites.answers(z, all_sites, 1, text.format(some))) for text in texts)
 
 
+def bound(what, seconds, limit):
+    """A time that is held against its bound where that is asked for."""
+    if arguments.bounds:
+        report.check(f"{what}: {limit} s at most", seconds <= limit, f"{seconds:.1f} s")
+
+
 with folder() as path:
     report = Report("intake over three regions, at default settings")
     rng = seed_from(arguments)
@@ -162,7 +170,7 @@ with folder() as path:
         report.check("r1 is lost", killed.returncode == 0, killed.stderr)
         greets.set()
         before = {f"<m-{a[0]}@demo.test>" for a in list(stream.answered) if a[3] < at}
-        until(lambda: before <= came.keys(), 90, 0.2)
+        until(lambda: before <= came.keys(), 150, 0.2)
         missing = before - came.keys()
         gone = max([came.get(name, time.monotonic()) for name in before]) - lost_at
         fates = fate(z, all_sites, {a[1] for a in list(stream.answered) if f"<m-{a[0]}@demo.test>" in missing}) if missing else ""
@@ -175,10 +183,10 @@ with folder() as path:
                       f"{len([a for a in stream.answered if a[3] > at])} messages in {over - at:.0f} s, {repeats} repeats")
         report.figure(f"{len(before)} messages accepted before the loss", f"had left {gone:.1f} s after it"
                       + (f", but for {len(missing)}:\n{fates}" if missing else ""))
-        report.check("intake pauses 3 s at most", pause <= 3, f"{pause:.2f} s")
-        report.check("no client waits longer than 3 s", longest <= 3, f"{longest:.2f} s")
-        report.check("what was accepted before the loss leaves from elsewhere within 45 s", not missing and gone <= 45,
-                     f"{gone:.1f} s, {len(missing)} have not left")
+        bound("intake pauses", pause, 3)
+        bound("the longest wait of a client", longest, 3)
+        report.check("what was accepted before the loss leaves from elsewhere", not missing, f"{len(missing)} have not left")
+        bound("until what was accepted before the loss had left", gone, 45)
         report.check("every client got its 250", not stream.unanswered, str(stream.unanswered[:5]))
         streams = [stream]
         back = zegel(z, "local", "start", "--region", "r1")
@@ -205,8 +213,8 @@ with folder() as path:
             report.check("no client repeats anything, and each gets its 250",
                          not stream.unanswered and not [a for a in stream.answered if a[4]],
                          str([a for a in stream.answered if a[4]][:5]))
-            report.check("intake pauses 1 s at most", pause <= 1, f"{pause:.2f} s")
-            report.check("the shard pauses 5 s at most", own <= 5, f"{own:.2f} s")
+            bound("intake pauses", pause, 1)
+            bound("the shard pauses", own, 5)
 
         answered = {f"<m-{a[0]}@demo.test>": a for s in streams for a in s.answered}
         until(lambda: set(answered) <= came.keys(), 120, 0.5)

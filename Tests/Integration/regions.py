@@ -3,9 +3,8 @@
 
 Shown: every message that got 250 is delivered, those accepted a moment before the loss among them; intake of the other regions
 goes on; a message that its client did not repeat is delivered once, or marked; the region returns, its leaders come home and every
-member of each shard holds the same rows; a planned switchover costs no client an error. How long each of it takes is printed,
-and with --bounds held against them: 3 s of intake and 45 s of delivery at a loss, 1 s of intake and 5 s of the shard's own at a
-switchover; settings are the defaults, but for retries.
+member of each shard holds the same rows; a planned switchover costs no client an error. How long each takes at default settings tells
+intake.py.
 """
 import argparse, collections, os, random, subprocess, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -14,36 +13,11 @@ from lab import *
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rounds", type=int, default=1, help="regions lost, one after the other")
 parser.add_argument("--messages", type=int, default=300, help="sent around each loss")
-parser.add_argument("--bounds", action="store_true", help="fail where one is passed: for a machine that does nothing else")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 CONNECTIONS = 12
 def zegel(z, *command, timeout=150):
     return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
-
-
-class Probe(threading.Thread):
-    """Commits at a shard's leader, one after the other, wherever it is: the longest time without one."""
-
-    def __init__(self, z, shard):
-        super().__init__(daemon=True)
-        members = [urllib.parse.urlsplit(r["postgres"][shard]) for r in z.e["regions"]]
-        hosts = ",".join(f"{m.hostname}:{m.port}" for m in members)
-        self.dsn = (f"postgresql://{members[0].username}:{members[0].password}@{hosts}{members[0].path}"
-                    "?target_session_attrs=read-write&connect_timeout=2")
-        self.ending, self.longest, self.count = threading.Event(), 0.0, 0
-        self.start()
-
-    def run(self):
-        last = time.monotonic()
-        while not self.ending.is_set():
-            if ask(self.dsn, "SELECT pg_logical_emit_message(true, 'probe', '')", 10) is not None:
-                self.longest, last = max(self.longest, time.monotonic() - last), time.monotonic()
-                self.count += 1
-
-    def end(self):
-        self.ending.set()
-        self.join(20)
 
 
 def processes(z):
@@ -101,12 +75,6 @@ def send(z, rng, first, count, waits, regions=None, times=None):
     return answers, threads
 
 
-def bound(what, seconds, limit):
-    """A time that is held against its bound where that is asked for."""
-    if arguments.bounds:
-        report.check(f"{what} for {limit} s at most", seconds <= limit, f"{seconds:.1f} s")
-
-
 with folder() as path:
     report = Report(f"regions: {arguments.rounds} lost, {arguments.messages} messages around each")
     rng = seed_from(arguments)
@@ -152,12 +120,10 @@ with folder() as path:
                          killed.returncode == 0 and all(i for i, _ in answered.values()), killed.stderr)
             report.figure("loss", killed.stdout.strip() or killed.stderr.strip())
             report.figure("intake", f"longest wait of a client {max(waits):.1f} s, longest time without a 250 {gap(times):.2f} s")
-            bound(f"a client with the edges of {victim} and {other} waits", max(waits), 3)
             left = until(lambda: set(at_loss) <= seen(), 60, 0.2)
             took = time.monotonic() - lost_at
             report.figure("all accepted before the loss had left", f"{took:.1f} s after it")
             report.check("mail accepted before the loss leaves from elsewhere", bool(left), f"{took:.0f} s")
-            bound("it has left after the loss", took, 45)
             back = zegel(z, "local", "start", "--region", victim)
             report.check(f"{victim} comes back", back.returncode == 0, back.stderr[-500:])
         wanted = {f"<m-{n}@demo.test>" for n in answers}
@@ -170,7 +136,6 @@ with folder() as path:
 
         # A planned change while mail comes in: nobody notices.
         waits, times = [], []
-        probe = Probe(z, 0)
         answered, threads = send(z, rng, sent, arguments.messages * 4, waits, None, times)
         time.sleep(0.5)
         change = zegel(z, "shard", "switchover", "a", "--to", "r2", "--yes")
@@ -178,16 +143,10 @@ with folder() as path:
             thread.join()
         answers.update(answered)
         sent += arguments.messages * 4
-        until(lambda: ask(probe.dsn, "SELECT 1", 10), 30)
-        probe.end()
         report.check("a planned switchover: no client had to repeat",
                      change.returncode == 0 and all(i and not tries for i, tries in answered.values()),
                      change.stderr + str([v for v in answered.values() if v[1] or not v[0]][:5]))
-        report.figure("switchover", f"longest time without a 250 {gap(times):.2f} s, longest wait of a client {max(waits):.1f} s, "
-                      f"longest time without a commit of the shard {probe.longest:.1f} s ({probe.count} commits)")
-        report.check("the shard took commits all the while", probe.count > 3, str(probe.count))
-        bound("intake pauses", gap(times), 1)
-        bound("the shard itself pauses", probe.longest, 5)
+        report.figure("switchover", f"longest time without a 250 {gap(times):.2f} s, longest wait of a client {max(waits):.1f} s")
         wanted = {f"<m-{n}@demo.test>" for n in answers}
         until(lambda: wanted <= seen(), 60, 0.5)
         report.check(f"0 of {sent} lost", wanted <= seen(), str(sorted(wanted - seen())[:5]))

@@ -102,9 +102,9 @@ class Lines:
         for number, site in enumerate(all_sites, 1):
             self.run("ip", "link", "add", f"w{number}", "type", "veth", "peer", "name", f"x{number}")
             for link in (f"v{number}", f"w{number}", f"x{number}"):
-                self.run("ip", "link", "set", link, "mtu", "9000")
+                self.run("ip", "link", "set", link, "mtu", "60000")
                 offloads_off(link)
-            site.ip("link", "set", "eth0", "mtu", "9000")
+            site.ip("link", "set", "eth0", "mtu", "60000")
             offloads_off("eth0", site.inside)
             for link in (f"w{number}", f"x{number}"):
                 self.run("ip", "link", "set", link, "up")
@@ -113,7 +113,7 @@ class Lines:
             relay.start()
             self.relays.append(relay)
         self.count = len(all_sites)
-        self.run("ip", "link", "set", self.sites.BRIDGE, "mtu", "9000")
+        self.run("ip", "link", "set", self.sites.BRIDGE, "mtu", "60000")
 
     def delay(self, is_on):
         for number in range(1, self.count + 1):
