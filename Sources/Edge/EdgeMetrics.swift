@@ -18,7 +18,7 @@ struct EdgeMetrics: Sendable {
     /// Messages that went to another shard because theirs was in trouble before it had them.
     let moved = Counter(label: "zegel_edge_messages_moved")
     let withdrawals = Counter(label: "zegel_edge_messages_withdrawn")
-    /// Acknowledged replay tags that found no room: each stays until its window ends.
+    /// Acknowledged replay tags that found no room: until their window ends the same bytes count as a repeat.
     let tagsForgotten = Counter(label: "zegel_edge_replay_tags_forgotten")
     let commitSeconds = Timer(label: "zegel_edge_commit_seconds")
     let batchMessages = Recorder(label: "zegel_edge_batch_messages")

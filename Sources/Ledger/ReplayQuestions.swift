@@ -45,38 +45,29 @@ extension WorkLedger {
     /// only a leader that still has the quorum may say so.
     /// Throws `NotDurable` when its commit is not durable.
     public func replayHolders(of tags: [[UInt8]], limit: Duration) async throws -> [[UInt8]: [ReplayHolder]] {
-        try await pool.withConnection { connection in
-            try await connection.perform(deadline: limit) { session in
-                let rows = try session.pipeline([
-                    PostgresStatement(DurableMark.statement),
-                    PostgresStatement(Self.holders, [.bytesArray(tags)]),
-                ])
-                if let outcome = rows.last?.commitOutcome { try demandDurable(outcome, session) }
-                var holders: [[UInt8]: [ReplayHolder]] = [:]
-                for row in rows[1] {
-                    holders[try row.bytes(0), default: []].append(
-                        ReplayHolder(
-                            message: try row.uuid(1), isAcknowledged: try row.bool(2),
-                            wasClaimed: try row.bool(3)))
-                }
-                return holders
-            }
+        let rows = try await committed(
+            [
+                PostgresStatement(DurableMark.statement),
+                PostgresStatement(Self.holders, [.bytesArray(tags)]),
+            ], limit: limit)
+        var holders: [[UInt8]: [ReplayHolder]] = [:]
+        for row in rows[1] {
+            holders[try row.bytes(0), default: []].append(
+                ReplayHolder(
+                    message: try row.uuid(1), isAcknowledged: try row.bool(2), wasClaimed: try row.bool(3)))
         }
+        return holders
     }
 
     /// Makes messages of this shard stand, since a replay elsewhere relies on them: those that still have their tag, and so are not
     /// withdrawn. Throws `NotDurable` when its commit is not durable.
     public func relyOn(_ ids: [UUID], limit: Duration) async throws -> Set<UUID> {
-        try await pool.withConnection { connection in
-            try await connection.perform(deadline: limit) { session in
-                let rows = try session.pipeline([
-                    PostgresStatement(DurableMark.statement),
-                    PostgresStatement("SELECT ledger.rely_on_replays($1)", [.uuidArray(ids)]),
-                ])
-                if let outcome = rows.last?.commitOutcome { try demandDurable(outcome, session) }
-                return Set(try rows[1].map { try $0.uuid(0) })
-            }
-        }
+        let rows = try await committed(
+            [
+                PostgresStatement(DurableMark.statement),
+                PostgresStatement("SELECT ledger.rely_on_replays($1)", [.uuidArray(ids)]),
+            ], limit: limit)
+        return Set(try rows[1].map { try $0.uuid(0) })
     }
 }
 

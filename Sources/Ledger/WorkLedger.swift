@@ -27,9 +27,9 @@ public struct WorkLedger: Sendable {
     }
 
     /// Runs statements in one transaction of one round trip, whose commit must be durable. Answers the rows of each.
-    func committed(_ statements: [PostgresStatement]) async throws -> [PostgresRows] {
+    func committed(_ statements: [PostgresStatement], limit: Duration? = nil) async throws -> [PostgresRows] {
         try await pool.withConnection { connection in
-            try await connection.perform { session in
+            try await connection.perform(deadline: limit) { session in
                 // A pipeline outside a transaction block is one transaction; a warning on its commit comes with the last rows.
                 let rows = try session.pipeline(statements)
                 if let outcome = rows.last?.commitOutcome { try demandDurable(outcome, session) }

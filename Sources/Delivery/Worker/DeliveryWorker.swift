@@ -117,15 +117,15 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
             )
         }
         try await waitForDatabases(shards.map(\.pool), control)
-        let asked = shards.count > 1 ? routes.all : []
-        let memberPools = asked.map { $0.memberPools(limit: 2, waitLimit: .seconds(2)) }
-        let askPools = asked.map { $0.pool(limit: 3, waitLimit: .seconds(2)) }
-        let desks = zip(asked, zip(askPools, memberPools)).map { route, pools in
-            ReplayDesk(
-                leader: WorkLedger(
-                    shard: route.shard, pool: pools.0, demandsQuorum: routes.areReplicated),
-                members: pools.1.map(ReplayMember.init), logger: logger,
+        // A ledger of one shard has nobody to ask.
+        let asked = (shards.count > 1 ? routes.all : []).map { route in
+            let leader = route.pool(limit: 3, waitLimit: .seconds(2))
+            let members = route.memberPools(limit: 2, waitLimit: .seconds(2))
+            let desk = ReplayDesk(
+                leader: WorkLedger(shard: route.shard, pool: leader, demandsQuorum: routes.areReplicated),
+                members: members.map(ReplayMember.init), logger: logger,
                 hasLeader: { !routes.areReplicated || route.knowledge.region != nil })
+            return (desk: desk, pools: [leader] + members)
         }
         let workers = shards.map { shard in
             ShardWorker(
@@ -143,7 +143,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                         ownName: settings.delivery.hostName),
                     control: control, sealer: sealer, keys: opener,
                     scans: ScanDesk(scans, hosts: settings.scan.hosts),
-                    replays: desks.filter { $0.shard != shard.name }, conditions: conditions, logger: logger))
+                    replays: asked.map(\.desk).filter { $0.shard != shard.name }, conditions: conditions,
+                    logger: logger))
         }
         logger.info("delivering", metadata: ["shards": "\(shards.map(\.name).joined(separator: ","))"])
         await withGracefulShutdownHandler {
@@ -151,7 +152,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                 tasks.addTask { await control.run() }
                 if let leaders = routes.watch { tasks.addTask { await leaders.run() } }
                 tasks.addTask { await policies.refreshContinually() }
-                for desk in desks { tasks.addTask { await desk.run() } }
+                for desk in asked.map(\.desk) { tasks.addTask { await desk.run() } }
                 if settings.scan.hosts != .off { tasks.addTask { await scans.run() } }
                 await withTaskGroup(of: Void.self) { working in
                     for worker in workers { working.addTask { await worker.run() } }
@@ -164,7 +165,7 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
         await scans.resign()
         fetcher.shutDown()
         await keyring.close()
-        for pool in askPools + memberPools.flatMap({ $0 }) { await pool.close() }
+        for pool in asked.flatMap(\.pools) { await pool.close() }
         for shard in shards {
             await shard.pool.close()
             await shard.reading.close()

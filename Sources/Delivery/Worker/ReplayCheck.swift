@@ -43,12 +43,17 @@ struct ReplayCheck: Sendable {
             return await group.reduce(into: []) { $0.append($1) }
         }
         for (shard, words) in answers {
+            var yielding: [(message: UUID, to: UUID)] = []
             for (message, word) in words {
-                guard let earlier = questions[message]?.inquiry.heard(word, from: shard, at: now) else {
-                    continue
+                if let earlier = questions[message]?.inquiry.heard(word, from: shard, at: now) {
+                    yielding.append((message, earlier))
                 }
-                let stands = await desks[shard].rely(on: earlier)
-                questions[message]?.inquiry.relied(on: earlier, stands, in: shard, at: now)
+            }
+            if yielding.isEmpty { continue }
+            let standing = await desks[shard].rely(on: yielding.map(\.to))
+            for (message, earlier) in yielding {
+                questions[message]?.inquiry.relied(
+                    on: earlier, standing?.contains(earlier), in: shard, at: now)
             }
         }
     }

@@ -68,10 +68,10 @@ final class ReplayDesk: Sendable {
         }
     }
 
-    /// Makes a message of the shard stand: whether it does; nil: nobody knows.
-    func rely(on message: UUID) async -> Bool? {
+    /// Makes messages of the shard stand: those that do; nil: nobody knows.
+    func rely(on messages: [UUID]) async -> Set<UUID>? {
         do {
-            return try await leader.relyOn([message], limit: Self.leaderLimit).contains(message)
+            return try await leader.relyOn(messages, limit: Self.leaderLimit)
         } catch {
             state.withLock { $0.leaderFailed = .now }
             return nil

@@ -143,15 +143,13 @@ package struct Settlement: Sendable {
             settlement.report(recipient, kind, facts, policy, now: now)
         }
         settlement.isAlert = isHeld
+        let isMarked = isInDoubt || facts.possibleDuplicate
         var delayReported = facts.delayReported
         if settlement.reports.contains(where: { $0.action == .delayed }) { delayReported = true }
         if isHeld {
-            settlement.step = .hold(
-                possibleDuplicate: isInDoubt || facts.possibleDuplicate, delayReported: delayReported)
+            settlement.step = .hold(possibleDuplicate: isMarked, delayReported: delayReported)
         } else if isOpen {
-            settlement.step = .retry(
-                due: due, possibleDuplicate: isInDoubt || facts.possibleDuplicate,
-                delayReported: delayReported)
+            settlement.step = .retry(due: due, possibleDuplicate: isMarked, delayReported: delayReported)
         }
         return settlement
     }

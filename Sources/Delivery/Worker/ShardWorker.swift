@@ -161,14 +161,18 @@ struct ShardWorker: Sendable {
     /// Opens what was claimed once no other shard can hold the same bytes, and gives the gate back. What has to wait for the word of a
     /// shard without a leader waits here, claimed.
     private func begin(_ claimed: [ClaimedDelivery], _ worker: UUID, _ gate: OpeningGate) async {
-        var rest = claimed
-        var questions: [UUID: ReplayCheck.Question] = [:]
+        func leave() {
+            gate.leave()
+            load.bell.set()
+        }
+        var questions: [UUID: ReplayCheck.Question]
         do { questions = try await replays.questions(claimed) } catch {
             logger.warning("replay tags could not be read, given back", metadata: ["error": "\(error)"])
             await giveBack(claimed, worker)
-            rest = []
+            return leave()
         }
-        while !rest.isEmpty {
+        var rest = claimed
+        while true {
             if !questions.isEmpty { await replays.ask(&questions) }
             var decided: [ClaimedDelivery] = []
             var replayed: [UUID: UUID] = [:]
@@ -186,18 +190,13 @@ struct ShardWorker: Sendable {
                 return false
             }
             if !decided.isEmpty { await open(decided, worker, replayed, gate) }
-            if rest.isEmpty { break }
-            gate.leave()
-            load.bell.set()
+            leave()
+            if rest.isEmpty { return }
             await sleepUnlessStopping(ReplayInquiry.again)
-            await gate.entry()
-            guard runner.lease.owns(worker), !load.isStopping, !Task.isCancelled else {
-                await giveBack(rest, worker)
-                break
+            guard runner.lease.owns(worker), !load.isStopping, await gate.entry() else {
+                return await giveBack(rest, worker)
             }
         }
-        gate.leave()
-        load.bell.set()
     }
 
     /// - Parameter replayed: messages that end as replays, each with the one that is delivered in its stead.
@@ -228,29 +227,30 @@ struct ShardWorker: Sendable {
             isKnown.keysAre(nil)
         }
         if !opened.locked.isEmpty { await giveBack(opened.locked, worker) }
-        var ready = opened.ready
-        if !replayed.isEmpty {
-            ready.removeAll { delivery in
-                guard let first = replayed[delivery.claim.reference.message] else { return false }
-                return end(delivery, asReplayOf: first)
-            }
+        let ready = opened.ready.filter { delivery in
+            guard let first = replayed[delivery.claim.reference.message] else { return true }
+            end(delivery, asReplayOf: first)
+            return false
         }
         await runner.release(giveBack(runner.board.offer(ready)))
     }
 
-    /// Ends a delivery whose bytes another shard delivers. False: its event could not be sealed, and it goes after all, marked by its
-    /// twin's tag no more than any other: both are delivered.
-    private func end(_ delivery: PreparedDelivery, asReplayOf first: UUID) -> Bool {
-        guard let completion = try? runner.scribe.replay(delivery, of: first, now: Date()) else {
-            return false
-        }
+    /// Ends a delivery whose bytes another shard delivers. One whose event cannot be sealed is held: it must not go unmarked.
+    private func end(_ delivery: PreparedDelivery, asReplayOf first: UUID) {
         load.dropped([delivery.claim.lane])
+        let now = Date()
+        guard let completion = try? runner.scribe.replay(delivery, of: first, now: now) else {
+            let broken = BrokenClaim(
+                claim: delivery.claim, fault: .integrityFailure, metadataKey: delivery.metadataKey)
+            runner.metrics.alerts.increment()
+            runner.metrics.count(.held, .integrityFailure)
+            return runner.writer.add(runner.scribe.held(broken, now: now), worker: delivery.worker)
+        }
         runner.metrics.count(.duplicate, .replayed)
         logger.notice(
             "a message of another shard is delivered in its stead",
             metadata: ["message_id": "\(delivery.claim.reference.message)", "first": "\(first)"])
         runner.writer.add(completion, worker: delivery.worker)
-        return true
     }
 
     private func giveBack(_ claims: [ClaimedDelivery], _ worker: UUID) async {
@@ -341,17 +341,18 @@ final class OpeningGate: Sendable {
     init(limit: Int) { self.limit = limit }
 
     var hasRoom: Bool { state.withLock { $0.underWay < limit } }
-    /// Enters, as soon as there is room.
-    func entry() async {
-        while true {
+    /// Enters, as soon as there is room. False: cancelled.
+    func entry() async -> Bool {
+        while !Task.isCancelled {
             let isIn = state.withLock { state in
                 guard state.underWay < limit else { return false }
                 state.underWay += 1
                 return true
             }
-            if isIn || Task.isCancelled { return }
+            if isIn { return true }
             try? await Task.sleep(for: .milliseconds(20))
         }
+        return false
     }
     func enter() { state.withLock { $0.underWay += 1 } }
     func leave() { state.withLock { $0.underWay -= 1 } }

@@ -203,7 +203,7 @@ package struct GroupCommit<Ticket: Sendable> {
             var item = asking
             if tags.contains(tag) {
                 // The client of the first one has shown here that it has its 250; that goes with the same transaction.
-                item.mark(losing: tag)
+                item.mark(keepsTag: false)
                 groups.append(Group(items: [item], isRepeat: isRepeat))
                 continue
             }
@@ -279,12 +279,12 @@ extension GroupCommit.Item {
         return nil
     }
 
-    /// Its bytes were taken before, from a client that has shown that it got its 250: it is kept, marked. Where `tag` is its own, the
-    /// earlier message keeps it.
-    mutating func mark(losing tag: [UInt8]) {
+    /// Its bytes were taken before, from a client that has shown that it got its 250: it is kept, marked. Under
+    /// the same tag the earlier message keeps that.
+    mutating func mark(keepsTag: Bool) {
         guard case .message(var row) = work else { return }
         row.isPossibleDuplicate = true
-        if row.replayTag == tag { row.replayTag = nil }
+        if !keepsTag { row.replayTag = nil }
         work = .message(row)
     }
 }

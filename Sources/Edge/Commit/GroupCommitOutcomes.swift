@@ -68,7 +68,7 @@ extension GroupCommit {
                 answer(item, .replayed(id))
                 drop(item)
             case .acknowledged:
-                item.mark(losing: [])
+                item.mark(keepsTag: true)
                 rest.append(item)
             default: rest.append(item)
             }
@@ -91,7 +91,7 @@ extension GroupCommit {
             if id != item.messageID { drop(item) }
         case .some(.acknowledged?):
             // A new message, as far as anybody can tell; or a try of the same client that stood still on its way here.
-            if case .message(let row) = item.work, let tag = row.replayTag { item.mark(losing: tag) }
+            item.mark(keepsTag: false)
             groups.append(Group(items: [item], isRepeat: isRepeat))
         case .some(nil):
             item.vanishedTags += 1
