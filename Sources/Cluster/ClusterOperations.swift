@@ -72,7 +72,7 @@ public struct ClusterOperations: Sendable {
 
     private func status(of shard: ShardPlan, _ leaders: ShardLeaders) async -> ShardStatus {
         let view = await leaders.view(of: shard.name)
-        let leader = view?.leader.flatMap { $0.isLive ? $0.region : nil }
+        let leader = view?.liveLeader?.region
         let drained = await drained(shard.name, view, leaders) ?? []
         return ShardStatus(
             name: shard.name, home: shard.home, leader: leader, members: view?.members ?? [],
@@ -100,7 +100,7 @@ public struct ClusterOperations: Sendable {
             return ["no Patroni of the shard answers: \(place.startAll(shard.name))"]
         }
         var troubles: [String] = []
-        let leader = view.leader.flatMap { $0.isLive ? $0 : nil }
+        let leader = view.liveLeader
         if leader == nil {
             troubles.append(
                 "nobody leads: with two regions and etcd alive another member takes over within 30 s; see the logs of Patroni"
@@ -161,7 +161,7 @@ public struct ClusterOperations: Sendable {
         guard let view = await leaders.view(of: shard.name) else {
             throw ClusterError(.state, "no Patroni of shard \(shard.name) answers")
         }
-        guard let leader = view.leader, leader.isLive else {
+        guard let leader = view.liveLeader else {
             throw ClusterError(
                 .state,
                 "shard \(shard.name) has no leader to hand over: Patroni is choosing one, or there is no quorum "

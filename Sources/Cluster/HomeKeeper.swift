@@ -38,8 +38,8 @@ struct HomeKeeper: Sendable {
 
     /// Who leads, when it is another region and the member here could.
     private func candidacy(_ shard: String, _ leaders: ShardLeaders) async -> ShardView.Member? {
-        guard let view = await leaders.view(of: shard), !view.isPaused, let leader = view.leader,
-            leader.isLive, leader.region != region,
+        guard let view = await leaders.view(of: shard), !view.isPaused, let leader = view.liveLeader,
+            leader.region != region,
             let own = view.member(region), own.isCandidate, own.timeline == leader.timeline,
             own.lag.map({ $0 < 1 << 20 }) ?? false,
             // Unless it is known that the region may lead, nothing is moved.

@@ -43,8 +43,7 @@ struct ShardLeaders: Sendable {
 
     /// The region that leads a shard; nil: none, or nobody knows.
     func leader(of shard: String) async -> String? {
-        guard let leader = await view(of: shard)?.leader, leader.isLive else { return nil }
-        return leader.region
+        await view(of: shard)?.liveLeader?.region
     }
 
     /// The Patronis of a shard, the nearest first.

@@ -57,7 +57,7 @@ public final class LeaderRoute: PostgresRoute {
 
     /// Takes Patroni's word for who leads. One from before a promotion that was seen counts for nothing.
     func learned(_ view: ShardView) {
-        guard let leader = view.leader, leader.isLive, !leader.host.isEmpty else { return }
+        guard let leader = view.liveLeader, !leader.host.isEmpty else { return }
         let pools = state.withLock { state -> [PostgresPool] in
             let timeline = leader.timeline ?? state.knowledge.timeline
             guard timeline >= state.knowledge.timeline else { return [] }

@@ -42,7 +42,7 @@ public struct LeaderWatch: Service, CustomStringConvertible {
         var gauges = ShardGauges(shard: route.shard)
         while !Task.isCancelled {
             let view = try? await patroni.view(of: route.shard, from: urls)
-            let leader = view?.leader?.isLive == true ? view?.leader?.region : nil
+            let leader = view?.liveLeader?.region
             gauges.show(view)
             if let view {
                 if leader == nil { route.forget() } else { route.learned(view) }

@@ -23,7 +23,7 @@ struct ShardGauges {
         gauge("patroni_answers").record(view == nil ? 0 : 1)
         guard let view else { return }
         regions.formUnion(view.members.map(\.region))
-        let leader = view.leader.flatMap { $0.isLive ? $0 : nil }
+        let leader = view.liveLeader
         gauge("has_leader").record(leader == nil ? 0 : 1)
         gauge("acknowledging_members").record(view.members.filter(\.isCandidate).count)
         gauge("failover_paused").record(view.isPaused ? 1 : 0)

@@ -54,6 +54,9 @@ public struct ShardView: Sendable, Equatable, Codable {
     /// Who leads; nil: nobody.
     public var leader: Member? { members.first { $0.role == .leader } }
 
+    /// Who leads and is up; nil: nobody.
+    public var liveLeader: Member? { leader.flatMap { $0.isLive ? $0 : nil } }
+
     /// The one of several that knows most: it names a leader, of the newest timeline.
     static func newest(of views: [ShardView]) -> ShardView? {
         views.max { ($0.leader?.timeline ?? -1) < ($1.leader?.timeline ?? -1) }
