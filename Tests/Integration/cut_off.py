@@ -10,7 +10,7 @@ under way. On real members, each made to happen:
 
 Skipped, saying so, where no network namespace may be made.
 """
-import argparse, collections, os, re, signal, subprocess, sys, threading, time
+import argparse, collections, os, signal, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 import sites
@@ -28,10 +28,6 @@ HELD = "SELECT count(*) FROM pg_locks WHERE relation = 'ledger.message'::regclas
 BLOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'zegel-edge%'"
 
 
-def zegel(z, *command, timeout=150):
-    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
-
-
 def superuser(z, region, shard):
     """A way into a member as its superuser, as an operator on its machine has it."""
     import yaml
@@ -40,11 +36,6 @@ def superuser(z, region, shard):
     host, port = settings["listen"].rsplit(":", 1)
     sockets, password = settings["parameters"]["unix_socket_directories"], settings["authentication"]["superuser"]["password"]
     return lambda text, timeout=20: ask(f"host={sockets} port={port} dbname=zegel user=postgres password={password}", text, timeout)
-
-
-def ids_in(content):
-    """The ids of our own Received lines."""
-    return re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1"))
 
 
 class Stream:
@@ -98,21 +89,13 @@ class Stream:
 with folder() as path:
     report = Report("cut off: a leader without its quorum")
     rng = seed_from(arguments)
-    all_sites = sites.sites(3)
-    authority = Authority(f"{path}/ca")
-    dns = Dns({}, 5391, sites.HOST)
-    dns.add("bar.test", sites.HOST)
-    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
-    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
-                "delivery.retry=1s", "delivery.final_dot_timeout=10s"]
-    placed = [word for site in all_sites for word in ("--place", site.place)]
-    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+    stage = sites.Stage(path)
+    all_sites, sink = stage.sites, stage.sink
+    settings = [*stage.settings, "delivery.retry=1s", "delivery.final_dot_timeout=10s"]
+    with Cluster(path, settings, stage.regions, patience=200) as z:
         report.on_failure = lambda: z.last_logs(25)
         first = z.e["regions"][0]
         numbers, sent, streams = 0, {}, []
-
-        def whole():
-            return until(lambda: zegel(z, "shard", "status").returncode == 0, 150, 1)
 
         def busy():
             return "451 4.3.0 later"
@@ -120,7 +103,7 @@ with folder() as path:
         def without_quorum(title, begin, end, where):
             """One fault, with clients and a backlog inside; `where`: the addresses whose workers must begin nothing."""
             global numbers
-            report.check(f"{title}: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+            report.check(f"{title}: the cluster is whole before", z.whole(), z.zegel("shard", "status").stdout)
             # A backlog that could go at any moment: the recipient puts all of it off until the fault is there.
             sink.on_mail = lambda sink, value: busy()
             stream = Stream(z, first, rng, numbers)
@@ -156,7 +139,7 @@ with folder() as path:
 
         def names(sql):
             # On every leader: an edge would use another shard.
-            leaders = json.loads(zegel(z, "shard", "status", "--json").stdout)
+            leaders = json.loads(z.zegel("shard", "status", "--json").stdout)
             for shard in leaders:
                 tell = superuser(z, shard["leader"], shard["name"])
                 tell(sql), tell("SELECT pg_reload_conf()")
@@ -168,7 +151,7 @@ with folder() as path:
         # What becomes of one commit. The peers stand still, so that it waits.
         def one_commit(title, do):
             global numbers
-            report.check(f"{title}: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+            report.check(f"{title}: the cluster is whole before", z.whole(), z.zegel("shard", "status").stdout)
             tell = superuser(z, "r1", "a")
             r2.freeze(), r3.freeze()
             stream = Stream(z, first, rng, numbers, connections=1, count=1)
@@ -201,7 +184,7 @@ with folder() as path:
         one_commit("leader killed", kill)
 
         # A statement that is cancelled before its commit is no fault of the message: the batch is repeated.
-        report.check("cancelled before its commit: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+        report.check("cancelled before its commit: the cluster is whole before", z.whole(), z.zegel("shard", "status").stdout)
         tell = superuser(z, "r1", "a")
         holder = threading.Thread(target=tell, daemon=True, args=(
             "BEGIN; LOCK TABLE ledger.message IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT",))
@@ -225,7 +208,7 @@ with folder() as path:
         z.settings += ["--set", "edge.settle=5s"]
         z.up(160)
         first = z.e["regions"][0]
-        report.check("not settled: the cluster is whole before", bool(whole()), zegel(z, "shard", "status").stdout)
+        report.check("not settled: the cluster is whole before", z.whole(), z.zegel("shard", "status").stdout)
         tell = superuser(z, "r1", "a")
         # Nor a worker that could claim it: what is claimed stands.
         workers = [pid for region in z.e["regions"] for pid in region["pids"]["worker"]]
@@ -265,19 +248,13 @@ with folder() as path:
         tries = {f"<m-{n}@demo.test>": s.tries[n] for s in streams for n in s.sent}
         arrived = until(lambda: set(answered) <= {message_id(c) for _, _, c in sink.got}, 120, 0.5)
         report.check(f"0 of {len(answered)} lost", bool(arrived))
-        report.check("the cluster is whole afterwards", bool(whole()), zegel(z, "shard", "status").stdout)
+        report.check("the cluster is whole afterwards", z.whole(), z.zegel("shard", "status").stdout)
         ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 90, 0.5)
         report.check("every delivery ends", bool(ended))
-        marks = collections.Counter(e["message_id"] for e in z.events() if e.get("possible_duplicate"))
-        copies, ids = collections.Counter(), collections.defaultdict(set)
-        for _, _, content in sink.got:
-            name = message_id(content)
-            copies[name] += 1
-            ids[name].update(ids_in(content))
-        doubles = [n for n in copies if copies[n] > 1]
-        unmarked = [n for n in doubles if sum(marks[i] for i in ids[n]) < copies[n] - 1]
-        report.figure("doubles", f"{len(doubles)} of {len(copies)}")
-        report.check("no double without its mark", not unmarked, str([(n, copies[n], tries.get(n)) for n in unmarked[:5]]))
+        copies = Copies(sink.got, z.events())
+        report.figure("doubles", f"{len(copies.doubles)} of {len(copies.count)}")
+        report.check("no double without its mark", not copies.unmarked,
+                     str([(n, copies.count[n], tries.get(n)) for n in copies.unmarked[:5]]))
         equal = until(lambda: sites.are_equal(z, all_sites), 30, 0.5)
         report.check("all members of each shard hold the same rows", bool(equal))
 print(f"{report.count} passed, 0 failed")

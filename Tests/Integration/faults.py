@@ -10,7 +10,7 @@ final dots and accepts stayed without an answer; every delivery ends; every memb
 
 Skipped, saying so, where no network namespace may be made.
 """
-import argparse, collections, os, random, re, signal, subprocess, sys, threading, time
+import argparse, collections, os, random, signal, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 import sites
@@ -27,11 +27,6 @@ arguments = parser.parse_args()
 sites.enter("faults")
 KINDS = arguments.only or REGIONWIDE + PARTS
 CONNECTIONS = 12
-SENT_BY = re.compile(rb"\bid ([0-9a-f]{8}-[0-9a-f-]{27});")
-
-
-def zegel(z, *command, timeout=150):
-    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
 
 
 class Fault:
@@ -49,7 +44,7 @@ class Fault:
     def begin(self):
         kind = self.kind
         if kind == "killed":
-            zegel(self.z, "local", "kill", "--region", self.site.name)
+            self.z.zegel("local", "kill", "--region", self.site.name)
         elif kind == "frozen":
             self.site.freeze()
         elif kind == "cut off":
@@ -80,7 +75,7 @@ class Fault:
     def end(self):
         kind = self.kind
         if kind == "killed":
-            back = zegel(self.z, "local", "start", "--region", self.site.name)
+            back = self.z.zegel("local", "start", "--region", self.site.name)
             return back.returncode == 0 or back.stderr[-500:]
         if kind == "frozen":
             self.site.thaw()
@@ -149,41 +144,25 @@ def events_of(z):
 
 def judge(z, sink, report, answers, seen_before, title):
     """The laws over everything so far. Answers how many copies there were too many."""
-    got = sink.got[seen_before:]
-    copies, ids = collections.Counter(), collections.defaultdict(set)
-    for _, _, content in got:
-        name = message_id(content)
-        copies[name] += 1
-        found = SENT_BY.search(content)
-        if found:
-            ids[name].add(found.group(1).decode())
-    marks, doubts = collections.Counter(), collections.Counter()
-    for event in events_of(z):
-        if event.get("possible_duplicate"):
-            marks[event["message_id"]] += 1
-        if event.get("reason_code") in ("final-dot-in-doubt", "final-dot-unanswered"):
-            doubts[event["message_id"]] += 1
     names = {f"<m-{n}@demo.test>": n for n in answers}
-    lost = [n for n in names if not copies[n]]
+    events = events_of(z)
+    copies = Copies([g for g in sink.got[seen_before:] if message_id(g[2]) in names], events)
+    doubts = collections.Counter(e["message_id"] for e in events if e.get("reason_code") == "final-dot-in-doubt")
+    lost = [n for n in names if not copies.count[n]]
     report.check(f"{title}: 0 of {len(names)} lost", not lost, str(lost[:5]))
-    doubles = [n for n in names if copies[n] > 1]
-    unmarked = [n for n in doubles if sum(marks[i] for i in ids[n]) < copies[n] - 1]
-    report.check(f"{title}: no double without its mark", not unmarked,
-                 str([(n, copies[n], answers[names[n]], sorted(ids[n])) for n in unmarked[:5]]))
-    beyond = [n for n in doubles if copies[n] - 1 > answers[names[n]][1] + sum(doubts[i] for i in ids[n])]
+    report.check(f"{title}: no double without its mark", not copies.unmarked,
+                 str([(n, copies.count[n], answers[names[n]], sorted(copies.ids[n])) for n in copies.unmarked[:5]]))
+    beyond = [n for n in copies.doubles if copies.count[n] - 1 > answers[names[n]][1] + copies.of(doubts, n)]
     report.check(f"{title}: not more copies than answers were missing", not beyond,
-                 str([(n, copies[n], answers[names[n]]) for n in beyond[:5]]))
-    return sum(copies[n] - 1 for n in doubles), sum(answers[n][1] for n in answers)
+                 str([(n, copies.count[n], answers[names[n]]) for n in beyond[:5]]))
+    return sum(copies.count[n] - 1 for n in copies.doubles), sum(answers[n][1] for n in answers)
 
 
 with folder() as path:
     report = Report(f"faults: {arguments.rounds} rounds of {arguments.messages} messages")
     rng = seed_from(arguments)
-    all_sites = sites.sites(3)
-    authority = Authority(f"{path}/ca")
-    dns = Dns({}, 5391, sites.HOST)
-    dns.add("bar.test", sites.HOST)
-    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
+    stage = sites.Stage(path)
+    all_sites, sink = stage.sites, stage.sink
 
     async def slowly(sink, content):
         await asyncio.sleep(0.02)
@@ -192,11 +171,9 @@ with folder() as path:
     sink.on_dot = slowly
     for site in all_sites:
         site.give_disk(f"{path}/z/regions/{site.name}", "1500m")
-    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
-                "delivery.retry=2s", "delivery.final_dot_timeout=10s"]
-    placed = [word for site in all_sites for word in ("--place", site.place)]
+    settings = [*stage.settings, "delivery.retry=2s", "delivery.final_dot_timeout=10s"]
     began = time.monotonic()
-    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+    with Cluster(path, settings, stage.regions, patience=200) as z:
         report.on_failure = lambda: z.last_logs(25)
         report.figure("up", f"{time.monotonic() - began:.1f} s")
         total, extra, sent = 0, 0, 0
@@ -224,8 +201,7 @@ with folder() as path:
             wanted = {f"<m-{n}@demo.test>" for n in sending.answers}
             begun = time.monotonic()
             until(lambda: wanted <= {message_id(c) for _, _, c in sink.got[seen_before:]}, 150, 0.5)
-            whole = until(lambda: zegel(z, "shard", "status").returncode == 0, 180, 1)
-            report.check(f"{title}: leaders at home, every member follows", bool(whole), zegel(z, "shard", "status").stdout)
+            report.check(f"{title}: leaders at home, every member follows", z.whole(180), z.zegel("shard", "status").stdout)
             ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 120, 0.5)
             report.check(f"{title}: no delivery is left open", bool(ended))
             figures = judge(z, sink, report, sending.answers, seen_before, title)

@@ -9,7 +9,7 @@ each: every event that is in the ledger in the end was read; what was read is th
 
 Skipped, saying so, where no network namespace may be made.
 """
-import argparse, collections, os, random, signal, subprocess, sys, threading, time, urllib.error
+import argparse, collections, os, signal, sys, threading, time, urllib.error
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 import sites
@@ -22,13 +22,9 @@ arguments = parser.parse_args()
 sites.enter("feed")
 
 
-def zegel(z, *command, timeout=150):
-    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
-
-
 def status(z):
     """Each shard's leader, and how many members could take over."""
-    told = zegel(z, "shard", "status", "--json").stdout
+    told = z.zegel("shard", "status", "--json").stdout
     with contextlib.suppress(ValueError):
         return {s["name"]: (s.get("leader"), sum(m["role"] in ("quorum_standby", "sync_standby") and m["state"] == "streaming"
                                              for m in s["members"])) for s in json.loads(told)}
@@ -161,15 +157,10 @@ class Reader:
 with folder() as path:
     report = Report(f"feed: {arguments.rounds} times every leader lost, and a region")
     rng = seed_from(arguments)
-    all_sites = sites.sites(3)
-    authority = Authority(f"{path}/ca")
-    dns = Dns({}, 5391, sites.HOST)
-    dns.add("bar.test", sites.HOST)
-    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
-    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}",
-                "delivery.retry=2s", "worker.lease=5s", "delivery.final_dot_timeout=8s"]
-    placed = [word for site in all_sites for word in ("--place", site.place)]
-    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+    stage = sites.Stage(path)
+    all_sites, sink = stage.sites, stage.sink
+    settings = [*stage.settings, "delivery.retry=2s", "worker.lease=5s", "delivery.final_dot_timeout=8s"]
+    with Cluster(path, settings, stage.regions, patience=200) as z:
         report.on_failure = lambda: z.last_logs(25)
         mail = Mail(z, rng, arguments.rate)
         readers = [Reader(z, "changes region with every page", 0, True), Reader(z, "stays while it is answered", 1, False)]
@@ -204,11 +195,11 @@ with folder() as path:
         led = [shard for shard, (leader, _) in before.items() if leader == victim]
         # The second reader is at the region that is lost.
         readers[1].at = int(victim[1:]) - 1
-        killed = zegel(z, "local", "kill", "--region", victim)
+        killed = z.zegel("local", "kill", "--region", victim)
         moved = until(lambda: (now := status(z)) and all(now[s][0] not in (None, victim) for s in led), 60, 0.3)
         report.check(f"{victim} is lost, and others lead what it led", killed.returncode == 0 and bool(moved), killed.stderr)
         forced += len(led)
-        back = zegel(z, "local", "start", "--region", victim)
+        back = z.zegel("local", "start", "--region", victim)
         report.check(f"{victim} comes back", back.returncode == 0, back.stderr[-500:])
         report.check("there were ten forced failovers", forced >= 10 or arguments.rounds < 3, str(forced))
         mail.stop()

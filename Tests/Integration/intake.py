@@ -11,7 +11,7 @@ dot was not yet under way, has left; at a switchover 1 s of intake and 5 s of th
 
 Skipped, saying so, where no network namespace may be made.
 """
-import argparse, collections, os, re, subprocess, sys, threading, time
+import argparse, os, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 import sites
@@ -23,10 +23,6 @@ parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 sites.enter("intake")
 CONNECTIONS = 12
-
-
-def zegel(z, *command, timeout=150):
-    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
 
 
 class Stream:
@@ -133,11 +129,8 @@ def bound(what, seconds, limit):
 with folder() as path:
     report = Report("intake over three regions, at default settings")
     rng = seed_from(arguments)
-    all_sites = sites.sites(3)
-    authority = Authority(f"{path}/ca")
-    dns = Dns({}, 5391, sites.HOST)
-    dns.add("bar.test", sites.HOST)
-    sink = Sink(sites.HOST, 2691, authority.leaf("mx.bar.test"))
+    stage = sites.Stage(path)
+    all_sites, sink = stage.sites, stage.sink
     # Until the loss the recipient greets nobody: what was claimed is not yet under way, so that none is in doubt.
     greets = threading.Event()
 
@@ -153,19 +146,17 @@ with folder() as path:
         came.setdefault(message_id(content), time.monotonic())
 
     sink.on_dot = note
-    settings = [f"dns.forwarders={sites.HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}"]
-    placed = [word for site in all_sites for word in ("--place", site.place)]
-    with Cluster(path, settings, ["--regions", "3", *placed], patience=200) as z:
+    settings = stage.settings
+    with Cluster(path, settings, stage.regions, patience=200) as z:
         report.on_failure = lambda: z.last_logs(25)
-        whole = lambda: until(lambda: zegel(z, "shard", "status").returncode == 0, 150, 1)
-        report.check("the cluster is whole", bool(whole()), zegel(z, "shard", "status").stdout)
+        report.check("the cluster is whole", z.whole(), z.zegel("shard", "status").stdout)
 
         # A region is lost.
         stream = Stream(z, rng, 0)
         until(lambda: len(stream.answered) > 50, 30)
         time.sleep(rng.uniform(2, 4))  # the moment is random
         at = time.monotonic()
-        killed = zegel(z, "local", "kill", "--region", "r1")
+        killed = z.zegel("local", "kill", "--region", "r1")
         lost_at = time.monotonic()
         report.check("r1 is lost", killed.returncode == 0, killed.stderr)
         greets.set()
@@ -189,19 +180,19 @@ with folder() as path:
         bound("until what was accepted before the loss had left", gone, 45)
         report.check("every client got its 250", not stream.unanswered, str(stream.unanswered[:5]))
         streams = [stream]
-        back = zegel(z, "local", "start", "--region", "r1")
+        back = z.zegel("local", "start", "--region", "r1")
         report.check("r1 comes back", back.returncode == 0, back.stderr[-500:])
 
         # Planned changes.
         for number in range(arguments.switchovers):
-            report.check("the cluster is whole before a switchover", bool(whole()), zegel(z, "shard", "status").stdout)
+            report.check("the cluster is whole before a switchover", z.whole(), z.zegel("shard", "status").stdout)
             shard = "abc"[number % 2]
             home, other = ("r1", "r2") if shard == "a" else ("r2", "r1")
             stream, probe = Stream(z, rng, stream.next), Probe(z, shard)
             streams.append(stream)
             until(lambda: len(stream.answered) > 100 and len(probe.times) > 20, 30)
             at = time.monotonic()
-            change = zegel(z, "shard", "switchover", shard, "--to", other, "--yes")
+            change = z.zegel("shard", "switchover", shard, "--to", other, "--yes")
             report.check(f"shard {shard} goes from {home} to {other}", change.returncode == 0, change.stderr)
             time.sleep(6)  # what comes after belongs to it
             over = time.monotonic()
@@ -220,12 +211,8 @@ with folder() as path:
         until(lambda: set(answered) <= came.keys(), 120, 0.5)
         missing = set(answered) - came.keys()
         report.check(f"0 of {len(answered)} lost", not missing, str(sorted(missing)[:5]))
-        marks = collections.Counter(e["message_id"] for e in z.events() if e.get("possible_duplicate"))
-        copies = collections.Counter(message_id(c) for _, _, c in sink.got)
-        ids = collections.defaultdict(set)
-        for _, _, content in sink.got:
-            ids[message_id(content)].update(re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1")))
-        unmarked = [n for n in copies if sum(marks[i] for i in ids[n]) < copies[n] - 1]
-        report.figure("doubles", f"{sum(1 for n in copies if copies[n] > 1)}, all marked")
-        report.check("no double without its mark", not unmarked, str([(n, copies[n], answered.get(n)) for n in unmarked[:5]]))
+        copies = Copies(sink.got, z.events())
+        report.figure("doubles", f"{len(copies.doubles)}, all marked")
+        report.check("no double without its mark", not copies.unmarked,
+                     str([(n, copies.count[n], answered.get(n)) for n in copies.unmarked[:5]]))
 print(f"{report.count} passed, 0 failed")

@@ -3,7 +3,7 @@
 Everything is on loopback; every wait has a deadline; processes are ended by the pids that the cluster itself tells.
 Needs from PyPI: dnslib, cryptography.
 """
-import asyncio, contextlib, datetime, json, os, random, shutil, signal, smtplib, ssl, subprocess, sys, tempfile, threading
+import asyncio, collections, contextlib, datetime, json, os, random, re, shutil, signal, smtplib, ssl, subprocess, sys, tempfile, threading
 import time, urllib.parse, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -277,6 +277,14 @@ class Cluster:
         if p.returncode:
             sys.exit("local up failed: " + (p.stderr or p.stdout)[-2000:])
 
+    def zegel(self, *command, timeout=150):
+        """A command on this cluster, as it ended."""
+        return subprocess.run([self.bin, *command, "--dir", self.dir], capture_output=True, text=True, timeout=timeout)
+
+    def whole(self, seconds=150):
+        """Waits until every shard's leader is at home and every member follows; false: it did not come to that."""
+        return bool(until(lambda: self.zegel("shard", "status").returncode == 0, seconds, 1))
+
     def down(self):
         subprocess.run([self.bin, "local", "down", "--dir", self.dir], capture_output=True, timeout=60)
 
@@ -481,6 +489,29 @@ def send_all(cluster, jobs, connections=20, give_up=180):
     for thread in threads:
         thread.join()
     return answers, repeats[0]
+
+
+def ids_in(content):
+    """The ids under which Zegel took a content in, as its Received fields tell."""
+    return re.findall(r"\bid ([0-9a-f]{8}-[0-9a-f-]{27});", content.decode("latin-1"))
+
+
+class Copies:
+    """How often each message came to a recipient, and whether marks say so: all copies but one must have theirs."""
+
+    def __init__(self, got, events):
+        self.count, self.ids = collections.Counter(), collections.defaultdict(set)
+        for _, _, content in got:
+            name = message_id(content)
+            self.count[name] += 1
+            self.ids[name].update(ids_in(content))
+        marks = collections.Counter(e["message_id"] for e in events if e.get("possible_duplicate"))
+        self.doubles = [n for n in self.count if self.count[n] > 1]
+        self.unmarked = [n for n in self.doubles if self.of(marks, n) < self.count[n] - 1]
+
+    def of(self, counts, name):
+        """The sum of what is counted by id, for one message."""
+        return sum(counts[i] for i in self.ids[name])
 
 
 class Roaming(Client):

@@ -6,7 +6,7 @@ goes on; a message that its client did not repeat is delivered once, or marked; 
 member of each shard holds the same rows; a planned switchover costs no client an error. How long each takes at default settings tells
 intake.py.
 """
-import argparse, collections, os, random, subprocess, sys, threading, time
+import argparse, collections, os, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from lab import *
 
@@ -16,10 +16,6 @@ parser.add_argument("--messages", type=int, default=300, help="sent around each 
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 CONNECTIONS = 12
-def zegel(z, *command, timeout=150):
-    return subprocess.run([z.bin, *command, "--dir", z.dir], capture_output=True, text=True, timeout=timeout)
-
-
 def processes(z):
     """Every process of the cluster."""
     roots = [p for region in z.e["regions"] for pids in region["pids"].values() for p in pids]
@@ -110,7 +106,7 @@ with folder() as path:
             answered, threads = send(z, rng, sent, arguments.messages, waits, [victim, other], times)
             time.sleep(rng.uniform(0.3, 1.5))
             lost_at = time.monotonic()
-            killed = zegel(z, "local", "kill", "--region", victim)
+            killed = z.zegel("local", "kill", "--region", victim)
             at_loss = [f"<m-{n}@demo.test>" for n, (i, _) in list(answered.items()) if i]
             for thread in threads:
                 thread.join()
@@ -124,21 +120,21 @@ with folder() as path:
             took = time.monotonic() - lost_at
             report.figure("all accepted before the loss had left", f"{took:.1f} s after it")
             report.check("mail accepted before the loss leaves from elsewhere", bool(left), f"{took:.0f} s")
-            back = zegel(z, "local", "start", "--region", victim)
+            back = z.zegel("local", "start", "--region", victim)
             report.check(f"{victim} comes back", back.returncode == 0, back.stderr[-500:])
         wanted = {f"<m-{n}@demo.test>" for n in answers}
         until(lambda: wanted <= seen(), 120, 0.5)
         report.check(f"0 of {sent} lost", wanted <= seen(), str(sorted(wanted - seen())[:5]))
         # No trouble left: leaders at home, and every member one that may take over.
-        home = until(lambda: zegel(z, "shard", "status").returncode == 0, 120, 1)
-        report.check("leaders come home by themselves, and every member follows", bool(home),
-                     zegel(z, "shard", "status").stdout)
+        home = z.whole(120)
+        report.check("leaders come home by themselves, and every member follows", home,
+                     z.zegel("shard", "status").stdout)
 
         # A planned change while mail comes in: nobody notices.
         waits, times = [], []
         answered, threads = send(z, rng, sent, arguments.messages * 4, waits, None, times)
         time.sleep(0.5)
-        change = zegel(z, "shard", "switchover", "a", "--to", "r2", "--yes")
+        change = z.zegel("shard", "switchover", "a", "--to", "r2", "--yes")
         for thread in threads:
             thread.join()
         answers.update(answered)
@@ -165,12 +161,12 @@ with folder() as path:
         once = [n for n in doubles if not answers[n][1] and answers[n][0] not in marks]
         report.figure("doubles", f"{len(doubles)}, of messages that their clients repeated {sum(1 for n in doubles if answers[n][1])}")
         report.check("a message that its client did not repeat is delivered once, or marked", not once, str(once[:5]))
-        drained = zegel(z, "region", "drain", "r1", "--yes")
-        leaders = [s["leader"] for s in json.loads(zegel(z, "shard", "status", "--json").stdout)]
+        drained = z.zegel("region", "drain", "r1", "--yes")
+        leaders = [s["leader"] for s in json.loads(z.zegel("shard", "status", "--json").stdout)]
         report.check("a drained region leads nothing", drained.returncode == 0 and "r1" not in leaders,
                      drained.stderr + str(leaders))
         for region in ("r2", "r3"):
-            last = zegel(z, "region", "drain", region, "--yes")
+            last = z.zegel("region", "drain", region, "--yes")
         report.check("the last region that may lead is not drained", last.returncode != 0 and "last region" in last.stderr,
                      last.stderr)
         began = time.monotonic()

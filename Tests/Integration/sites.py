@@ -6,8 +6,10 @@ filled up or lost. Everything is in private namespaces of the run: what it leave
 """
 import contextlib, os, signal, subprocess, sys
 
-from lab import ROWS, ask
+from lab import ROWS, Authority, Dns, Sink, ask
 
+# The names of namespaces are files: those of this run lie where no other run sees them.
+OWN_NAMES = "mkdir -p /run/netns && mount -t tmpfs none /run/netns"
 MARK, BRIDGE, HOST = "ZEGEL_TEST_OWN_SITES", "sites", "10.88.0.254"
 
 
@@ -22,14 +24,14 @@ def enter(what):
     """Goes on in namespaces of its own; skips the program, saying so, where that is not allowed."""
     if MARK in os.environ:
         # Named namespaces of this run are its own, too.
-        run("mount", "-t", "tmpfs", "none", "/run/netns") if os.path.isdir("/run/netns") else None
+        run("sh", "-c", OWN_NAMES)
         run("ip", "link", "set", "lo", "up")
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{HOST}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         return
     allowed = subprocess.run(
-        ["unshare", "-m", "-n", "-p", "--fork", "--mount-proc", "sh", "-c", "mount -t tmpfs none /mnt && ip link add x type bridge && ip netns add zegelprobe && ip netns del zegelprobe"],
+        ["unshare", "-m", "-n", "-p", "--fork", "--mount-proc", "sh", "-c", f"{OWN_NAMES} && ip link add x type bridge && ip netns add probe"],
         capture_output=True, text=True, timeout=10)
     if allowed.returncode:
         print(f"SKIPPED {what}: no network may be made here ({allowed.stderr.strip()})")
@@ -120,6 +122,19 @@ class Site:
 
 def sites(count):
     return [Site(n, f"r{n}") for n in range(1, count + 1)]
+
+
+class Stage:
+    """Three sites, and a recipient whom all of them reach: what a cluster of three regions is tried on."""
+
+    def __init__(self, path):
+        self.sites = sites(3)
+        authority = Authority(f"{path}/ca")
+        self.dns = Dns({}, 5391, HOST)
+        self.dns.add("bar.test", HOST)
+        self.sink = Sink(HOST, 2691, authority.leaf("mx.bar.test"))
+        self.settings = [f"dns.forwarders={HOST}@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}"]
+        self.regions = ["--regions", "3"] + [word for site in self.sites for word in ("--place", site.place)]
 
 
 def cut(site, others, ways="both"):
