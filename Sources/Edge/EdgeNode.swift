@@ -63,10 +63,11 @@ public struct EdgeNode: Sendable {
         let routes = try LeaderRoutes(
             databases, applicationName: "\(context.role) \(context.node.name)",
             group: MultiThreadedEventLoopGroup.singleton, logger: logger)
+        if routes.areReplicated { limits.overlap = Committer.overlap }
         // One shard takes a message wholly; each has a committer of its own.
         let region = context.node.region
         let shards = routes.all.map { route in
-            let pool = route.pool(limit: 4, waitLimit: .seconds(10))
+            let pool = route.pool(limit: 3 + limits.overlap, waitLimit: .seconds(10))
             // Whoever waits for a commit that hangs hears so when the settle time is over, and not when the connection gives up.
             let ledger = IntakeLedger(
                 shard: route.shard, pool: pool, demandsQuorum: routes.areReplicated,

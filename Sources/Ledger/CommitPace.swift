@@ -6,6 +6,7 @@
 public struct CommitPace: Sendable {
     private let gather: Duration
     private var restsUntil: ContinuousClock.Instant?
+    private var lastBegan: ContinuousClock.Instant?
 
     /// - Parameter gather: from the beginning of a commit of several items to that of the next one. A commit that takes longer is
     ///   followed at once.
@@ -14,10 +15,16 @@ public struct CommitPace: Sendable {
     /// A commit of `items` items begins.
     public mutating func began(items: Int, at now: ContinuousClock.Instant) {
         restsUntil = items > 1 ? now + gather : nil
+        lastBegan = now
     }
 
     /// Until when the next commit should wait for more items; nil: it may begin.
     public func rest(at now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
         restsUntil.flatMap { $0 > now ? $0 : nil }
+    }
+
+    /// The same for one that would begin while another is under way: it has company to wait for in any case.
+    public func restBeside(at now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        lastBegan.map { $0 + gather }.flatMap { $0 > now ? $0 : nil }
     }
 }

@@ -63,14 +63,17 @@ import Testing
                 collect()
                 switch step {
                 case .wait(nil): return
-                case .wait(let until?), .gather(let until): now = until
-                case .submit(var batch, let isRepeat):
+                case .rest(nil):
+                    Issue.record("it rests with nothing under way")
+                    return
+                case .wait(let until?), .rest(let until?): now = until
+                case .submit(let slot, var batch, let isRepeat, _):
                     let keys = newKeys.filter { new in !batch.batchKeys.contains { $0.id == new.id } }
                     batch.batchKeys += keys
                     let outcome = submit(batch, isRepeat, &now)
-                    group.submitted(outcome, newKeys: keys, now: now)
+                    group.submitted(slot, outcome, newKeys: keys, now: now)
                     if case .durable = outcome { newKeys = [] }
-                case .lookUp(let tags): group.lookedUp(lookUp(tags), now: now)
+                case .lookUp(let slot, let tags): group.lookedUp(slot, lookUp(tags), now: now)
                 case .replay(let tag): group.replayed(replay(tag), now: now)
                 case .withdraw(let ids): group.withdrawn(standing: withdraw(ids), now: now)
                 case .abandon(let id):
@@ -127,11 +130,11 @@ import Testing
         ] {
             var driver = Driver { $0.batchCount = 3 }
             for ticket in 0..<first { _ = driver.put(Self.message(), ticket) }
-            guard case .submit = driver.group.next(now: driver.now) else {
+            guard case .submit(let slot, _, _, _) = driver.group.next(now: driver.now) else {
                 Issue.record("the first commit waits")
                 continue
             }
-            driver.group.submitted(.durable, newKeys: [], now: driver.now)
+            driver.group.submitted(slot, .durable, newKeys: [], now: driver.now)
             for ticket in 0..<waiting { _ = driver.put(Self.message(), 10 + ticket) }
             let step = driver.group.next(now: driver.now, flushes: flushes)
             guard rests else {
@@ -141,7 +144,7 @@ import Testing
                 }
                 continue
             }
-            guard case .gather(let end) = step else {
+            guard case .rest(let end?) = step else {
                 Issue.record("\(step) after \(first)")
                 continue
             }
@@ -435,15 +438,15 @@ import Testing
         var group = GroupCommit<Int>(limits: limits)
         for tag in 0..<6 { group.acknowledge([UInt8(tag)], now: Self.start) }
         #expect(group.takeForgottenTags() == 2)
-        guard case .submit(let batch, _) = group.next(now: Self.start) else {
+        guard case .submit(let slot, let batch, _, _) = group.next(now: Self.start) else {
             Issue.record("no flush"); return
         }
         #expect(batch.acknowledgedTags == [[0], [1], [2], [3]])
         // While that is under way others come; then it fails.
         for tag in 6..<9 { group.acknowledge([UInt8(tag)], now: Self.start) }
-        group.submitted(.unavailable(Self.away), newKeys: [], now: Self.start)
+        group.submitted(slot, .unavailable(Self.away), newKeys: [], now: Self.start)
         #expect(group.takeForgottenTags() == 3)
-        guard case .submit(let again, _) = group.next(now: Self.start + .seconds(1)) else {
+        guard case .submit(_, let again, _, _) = group.next(now: Self.start + .seconds(1)) else {
             Issue.record("no flush")
             return
         }
@@ -457,7 +460,7 @@ import Testing
         group.acknowledge([9], now: Self.start)
         guard case .wait(let until?) = group.next(now: Self.start) else { Issue.record("no wait"); return }
         #expect(until == Self.start + .seconds(1))
-        guard case .submit(let batch, _) = group.next(now: until) else { Issue.record("no flush"); return }
+        guard case .submit(_, let batch, _, _) = group.next(now: until) else { Issue.record("no flush"); return }
         #expect(batch.acknowledgedTags == [[9]])
     }
 
@@ -471,11 +474,11 @@ import Testing
             #expect(isTaken)
         }
         func submit(_ outcome: IntakeOutcome) {
-            guard case .submit = group.next(now: Self.start) else {
+            guard case .submit(let slot, _, _, _) = group.next(now: Self.start) else {
                 Issue.record("nothing is submitted")
                 return
             }
-            group.submitted(outcome, newKeys: [], now: Self.start)
+            group.submitted(slot, outcome, newKeys: [], now: Self.start)
         }
         func takeAll() -> [Int?] { group.takeUnsent().map(\.ticket) }
         put(Self.message(), 1)

@@ -26,12 +26,11 @@ struct Node {
 struct SimulatedEdge {
     struct Committer {
         var group: GroupCommit<Int>
-        var isBusy = false
         var wakesAt: Ticks = .max
-        /// The batch of a resubmission that looks first.
-        var looking: IntakeBatch?
+        /// Batches of resubmissions that look first.
+        var looking: [GroupCommit<Int>.Slot: IntakeBatch] = [:]
         /// What is under way, for the laws and for flaws.
-        var submitted: [UUID] = []
+        var submitted: [GroupCommit<Int>.Slot: [UUID]] = [:]
     }
 
     let node: Int
@@ -132,8 +131,8 @@ struct Copy {
 
 /// Who asked a shard for something, and for what.
 enum Caller {
-    case commit(edge: Int)
-    case look(edge: Int)
+    case commit(edge: Int, slot: GroupCommit<Int>.Slot)
+    case look(edge: Int, slot: GroupCommit<Int>.Slot)
     case replay(edge: Int)
     case withdrawal(edge: Int)
     case lease(worker: Int)

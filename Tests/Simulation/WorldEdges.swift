@@ -121,37 +121,43 @@ extension World {
     /// Drives one committer until it waits.
     mutating func commit(_ edge: Int, _ shard: Int) {
         let node = edges[edge].node
-        guard nodes[node].isUp, !edges[edge].committers[shard].isBusy else { return }
+        guard nodes[node].isUp else { return }
         guard nodes[node].pausedUntil <= now else {
             return wake(edge, shard, after: nodes[node].pausedUntil - now)
         }
+        while begin(edge, shard, node) {}
+    }
+
+    /// Begins the next step of a committer; false: it waits.
+    private mutating func begin(_ edge: Int, _ shard: Int, _ node: Int) -> Bool {
         let step = edges[edge].committers[shard].group.next(now: instant(node))
         tell(edge, shard)
         switch step {
-        case .wait(let until?), .gather(let until): wake(edge, shard, after: wait(node, until: until))
-        case .wait(nil): break
-        case .submit(let batch, let isRepeat):
-            edges[edge].committers[shard].isBusy = true
-            edges[edge].committers[shard].submitted = batch.messages.map(\.id)
+        case .wait(let until?), .rest(let until?):
+            wake(edge, shard, after: wait(node, until: until))
+            return false
+        case .wait(nil), .rest(nil): return false
+        case .submit(let slot, let batch, let isRepeat, _):
+            edges[edge].committers[shard].submitted[slot] = batch.messages.map(\.id)
             note(
                 "\(name(edge: edge)): \(isRepeat ? "resubmits" : "commits") \(list(batch.messages.map(\.id))) to \(Self.shardNames[shard])\(batch.acknowledgedTags.isEmpty ? "" : ", acknowledged \(batch.acknowledgedTags.map(SimulatedID.content))")"
             )
             if isRepeat {
-                edges[edge].committers[shard].looking = batch
-                call(.look(edge: edge), node: node, shard: shard, .known(batch.messages.map(\.id)))
+                edges[edge].committers[shard].looking[slot] = batch
+                call(.look(edge: edge, slot: slot), node: node, shard: shard, .known(batch.messages.map(\.id)))
             } else {
-                call(.commit(edge: edge), node: node, shard: shard, .intake(batch, isMarked: false))
+                call(.commit(edge: edge, slot: slot), node: node, shard: shard, .intake(batch, isMarked: false))
             }
-        case .lookUp: edges[edge].committers[shard].group.lookedUp([:], now: instant(node))
+        case .lookUp(let slot, _):
+            edges[edge].committers[shard].group.lookedUp(slot, [:], now: instant(node))
         case .replay(let tag):
-            edges[edge].committers[shard].isBusy = true
             call(.replay(edge: edge), node: node, shard: shard, .replay(SimulatedID.content(tag)))
         case .withdraw(let ids):
-            edges[edge].committers[shard].isBusy = true
             note("\(name(edge: edge)): withdraws \(list(ids))")
             call(.withdrawal(edge: edge), node: node, shard: shard, .withdraw(ids))
         case .abandon: edges[edge].committers[shard].group.abandonmentEnded()
         }
+        return true
     }
 
     private func list(_ ids: [UUID]) -> String {
@@ -206,9 +212,10 @@ extension World {
         (!isWarned || flaw == warned) && (hasNames || flaw == .emptyNamesCount)
     }
 
-    mutating func committed(_ edge: Int, _ shard: Int, _ answer: CallAnswer) {
+    mutating func committed(
+        _ edge: Int, _ shard: Int, _ slot: GroupCommit<Int>.Slot, _ answer: CallAnswer
+    ) {
         let now = instant(edges[edge].node)
-        edges[edge].committers[shard].isBusy = false
         let outcome: IntakeOutcome
         switch answer {
         case .done(.conflict(let error), _, _): outcome = .atFault(error)
@@ -217,9 +224,9 @@ extension World {
         case .unavailable: outcome = .unavailable(error(false))
         case .inDoubt: outcome = .inDoubt(error(true))
         }
-        let submitted = edges[edge].committers[shard].submitted
+        let submitted = edges[edge].committers[shard].submitted.removeValue(forKey: slot) ?? []
         note("\(name(edge: edge)): commit of \(list(submitted)) is \(word(outcome))")
-        edges[edge].committers[shard].group.submitted(outcome, newKeys: [], now: now)
+        edges[edge].committers[shard].group.submitted(slot, outcome, newKeys: [], now: now)
         tell(edge, shard)
         if case .durable = outcome, !submitted.isEmpty { ring(shard) }
         if flaw == .movesInDoubt, case .inDoubt = outcome { move(submitted, edge, from: shard) }
@@ -249,25 +256,25 @@ extension World {
     }
 
     /// Half of a resubmission: what is there already.
-    mutating func looked(_ edge: Int, _ shard: Int, _ answer: CallAnswer, call number: Int) {
+    mutating func looked(
+        _ edge: Int, _ shard: Int, _ slot: GroupCommit<Int>.Slot, _ answer: CallAnswer, call number: Int
+    ) {
         let node = edges[edge].node
-        guard var batch = edges[edge].committers[shard].looking else { return }
-        edges[edge].committers[shard].looking = nil
+        guard var batch = edges[edge].committers[shard].looking.removeValue(forKey: slot) else { return }
         switch answer {
         case .done(.messages(let known), _, _):
             batch.messages.removeAll { known.contains($0.id) }
             call(
-                .commit(edge: edge), node: node, shard: shard,
+                .commit(edge: edge, slot: slot), node: node, shard: shard,
                 .intake(batch, isMarked: flaw != .unmarkedResubmission),
                 connection: flaw == .twoServerResubmission ? nil : number)
         case .inDoubt, .unavailable, .done:
             // A question has no commit that could be in doubt.
-            committed(edge, shard, .unavailable)
+            committed(edge, shard, slot, .unavailable)
         }
     }
 
     mutating func replayed(_ edge: Int, _ shard: Int, _ answer: CallAnswer) {
-        edges[edge].committers[shard].isBusy = false
         var first: EarlierAccept??
         if case .done(.earlier(let earlier), let isWarned, let hasNames) = answer,
             earlier == nil || isSure(isWarned, hasNames, .warnedReplayCounts)
@@ -290,7 +297,6 @@ extension World {
     }
 
     mutating func withdrawn(_ edge: Int, _ shard: Int, _ answer: CallAnswer) {
-        edges[edge].committers[shard].isBusy = false
         var standing: Set<UUID>?
         if case .done(.withdrawal(let withdrawn, let stands), let isWarned, let hasNames) = answer,
             !isWarned, hasNames

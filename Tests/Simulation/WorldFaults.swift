@@ -14,6 +14,7 @@ extension World {
         temper = Temper(&dice, lean: lean)
         edgeLimits.settle = .seconds(temper.settle)
         edgeLimits.withdrawal = .seconds(10)
+        edgeLimits.overlap = dice.within(1...3)
         hasGuard = dice.happens(500)
         let shards = dice.happens(700) ? 2 : dice.within(1...3)
         for shard in 0..<shards { clusters.append(makeCluster(home: shard % Self.regions)) }

@@ -169,8 +169,8 @@ extension World {
         let call = calls[number]
         guard call.epoch == nodes[call.node].epoch, nodes[call.node].isUp else { return }
         switch call.caller {
-        case .commit(let edge): committed(edge, call.shard, answer)
-        case .look(let edge): looked(edge, call.shard, answer, call: number)
+        case .commit(let edge, let slot): committed(edge, call.shard, slot, answer)
+        case .look(let edge, let slot): looked(edge, call.shard, slot, answer, call: number)
         case .replay(let edge): replayed(edge, call.shard, answer)
         case .withdrawal(let edge): withdrawn(edge, call.shard, answer)
         case .lease(let worker): leased(worker, call, answer)

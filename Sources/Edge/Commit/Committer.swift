@@ -1,4 +1,4 @@
-// Carries out what `GroupCommit` decides: the one task that writes to a shard.
+// Carries out what `GroupCommit` decides: the one writer of an edge to a shard.
 
 import Foundation
 import Ledger
@@ -19,22 +19,28 @@ struct IntakeTicket: Sendable {
 /// The writer of one shard. Event loops hand in work and hear the answer on themselves; per message there is no task and no
 /// hop but that.
 final class Committer: Service, CustomStringConvertible {
+    /// What the writer's task waits for.
+    private enum Awaited {
+        case nothing
+        /// The end of a step; what is handed in meanwhile changes nothing.
+        case end
+        case anything
+    }
+
     private struct State {
         var group: GroupCommit<IntakeTicket>
-        var isWaiting = false
+        var awaited = Awaited.nothing
         var isEnding = false
-        /// Batch keys that are durably in the shard.
-        var knownKeys: Set<UUID> = []
-        /// Since when a commit is under way.
-        var busySince: ContinuousClock.Instant?
+        /// Since when commits are under way.
+        var begun: [GroupCommit<IntakeTicket>.Slot: ContinuousClock.Instant] = [:]
         /// Whether the last commit was durable.
         var isWell = true
     }
 
     /// How long a commit may take before new messages go to another shard.
     static let promptness = Duration.seconds(1)
-    /// Batch keys that are remembered; one that is not is looked for in the shard.
-    private static let knownKeyLimit = 4096
+    /// Commits under way at a time where a quorum is demanded: one that is 20 ms away is given the next batch every 5 ms, as a near one is.
+    static let overlap = 6
 
     let ledger: IntakeLedger
     private let keys: EdgeKeys
@@ -75,8 +81,9 @@ final class Committer: Service, CustomStringConvertible {
         let now = ContinuousClock.now
         let (isTaken, wakes) = state.withLock { state in
             let isTaken = !state.isEnding && state.group.enqueue(work, ticket: ticket, now: now)
-            defer { if isTaken { state.isWaiting = false } }
-            return (isTaken, isTaken && state.isWaiting)
+            guard isTaken, case .anything = state.awaited else { return (isTaken, false) }
+            state.awaited = .nothing
+            return (true, true)
         }
         if wakes { wakeup.set() }
         if !isTaken { metrics.overloads.increment() }
@@ -95,8 +102,9 @@ final class Committer: Service, CustomStringConvertible {
     private func change(_ body: (inout GroupCommit<IntakeTicket>) -> Void) {
         let wakes = state.withLock { state in
             body(&state.group)
-            defer { state.isWaiting = false }
-            return state.isWaiting
+            guard case .anything = state.awaited else { return false }
+            state.awaited = .nothing
+            return true
         }
         if wakes { wakeup.set() }
     }
@@ -108,7 +116,7 @@ final class Committer: Service, CustomStringConvertible {
     func isWell(at now: ContinuousClock.Instant) -> Bool {
         state.withLock { state in
             state.isWell && !state.isEnding
-                && state.busySince.map { now - $0 < Self.promptness } ?? true
+                && state.begun.values.allSatisfy { now - $0 < Self.promptness }
         }
     }
 
@@ -140,68 +148,84 @@ final class Committer: Service, CustomStringConvertible {
     }
 
     private func commitUntilDone() async {
-        while true {
-            let now = ContinuousClock.now
-            let (step, isDone) = state.withLock { state in
-                let step = state.group.next(now: now, flushes: state.isEnding)
-                guard case .wait = step else { return (step, false) }
-                state.isWaiting = true
-                return (step, state.isEnding && (state.group.isIdle || Task.isCancelled))
-            }
-            deliverAnswers()
-            switch step {
-            case .wait(let until):
-                if isDone { return }
-                if let until { await wakeup.wait(until: until) } else { await wakeup.wait() }
-            case .gather(let until): try? await Task.sleep(until: until)
-            case .submit(let batch, let isRepeat): await submit(batch, isRepeat: isRepeat)
-            case .lookUp(let tags):
-                let found = await attempt("look-up of earlier tags") { try await ledger.replays(of: tags) }
-                state.withLock { $0.group.lookedUp(found, now: .now) }
-            case .replay(let tag):
-                let first = await attempt("look-up of a replay") { try await ledger.replay(of: tag) }
-                state.withLock { $0.group.replayed(first, now: .now) }
-            case .withdraw(let ids):
-                let standing = await withdraw(ids)
-                state.withLock { $0.group.withdrawn(standing: standing, now: .now) }
-            case .abandon(let id):
-                do { try await ledger.abandonUpload(id) } catch {
-                    logger.debug("an upload is left to the sweeper", metadata: ["error": "\(error)"])
+        await withDiscardingTaskGroup { steps in
+            while true {
+                let now = ContinuousClock.now
+                let (step, isDone) = state.withLock { state in
+                    let step = state.group.next(now: now, flushes: state.isEnding)
+                    switch step {
+                    case .wait:
+                        state.awaited = .anything
+                        return (step, state.isEnding && (state.group.isIdle || Task.isCancelled))
+                    case .rest:
+                        state.awaited = .end
+                        // Those under way still give their answers.
+                        return (step, state.isEnding && Task.isCancelled)
+                    case .submit(let slot, _, _, _): state.begun[slot] = now
+                    case .lookUp, .replay, .withdraw, .abandon: break
+                    }
+                    return (step, false)
                 }
-                state.withLock { $0.group.abandonmentEnded() }
+                deliverAnswers()
+                switch step {
+                case .wait(let until), .rest(let until):
+                    if isDone { return }
+                    if let until { await wakeup.wait(until: until) } else { await wakeup.wait() }
+                case .submit, .lookUp, .replay, .withdraw, .abandon:
+                    steps.addTask {
+                        await self.carryOut(step)
+                        self.deliverAnswers()
+                        self.wakeup.set()
+                    }
+                }
             }
-            deliverAnswers()
         }
     }
 
-    private func submit(_ batch: IntakeBatch, isRepeat: Bool) async {
+    private func carryOut(_ step: GroupCommit<IntakeTicket>.Step) async {
+        switch step {
+        case .wait, .rest: break
+        case .submit(let slot, let batch, let isRepeat, let lacking):
+            await submit(slot, batch, isRepeat: isRepeat, lacking: lacking)
+        case .lookUp(let slot, let tags):
+            let found = await attempt("look-up of earlier tags") { try await ledger.replays(of: tags) }
+            state.withLock { $0.group.lookedUp(slot, found, now: .now) }
+        case .replay(let tag):
+            let first = await attempt("look-up of a replay") { try await ledger.replay(of: tag) }
+            state.withLock { $0.group.replayed(first, now: .now) }
+        case .withdraw(let ids):
+            let standing = await withdraw(ids)
+            state.withLock { $0.group.withdrawn(standing: standing, now: .now) }
+        case .abandon(let id):
+            do { try await ledger.abandonUpload(id) } catch {
+                logger.debug("an upload is left to the sweeper", metadata: ["error": "\(error)"])
+            }
+            state.withLock { $0.group.abandonmentEnded() }
+        }
+    }
+
+    private func submit(
+        _ slot: GroupCommit<IntakeTicket>.Slot, _ batch: IntakeBatch, isRepeat: Bool, lacking: Set<UUID>
+    ) async {
         var batch = batch
         let began = ContinuousClock.now
-        let known = state.withLock { state in
-            state.busySince = began
-            return state.knownKeys
-        }
-        let wanted = batch.usedBatchKeys.subtracting(known).subtracting(batch.batchKeys.map(\.id))
-        let newKeys = keys.batchKeys(wanted)
+        let newKeys = keys.batchKeys(lacking)
         batch.batchKeys += newKeys
         let outcome: IntakeOutcome
-        if let failure = await failure(lacking: wanted.subtracting(newKeys.map(\.id))) {
+        if let failure = await failure(lacking: lacking.subtracting(newKeys.map(\.id))) {
             outcome = failure
         } else {
             outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
         }
         let ended = ContinuousClock.now
         state.withLock { state in
-            state.busySince = nil
+            state.begun[slot] = nil
             switch outcome {
-            case .durable:
-                state.isWell = true
-                if state.knownKeys.count > Self.knownKeyLimit { state.knownKeys = [] }
-                state.knownKeys.formUnion(batch.batchKeys.map(\.id))
+            case .durable: state.isWell = true
             case .atFault: break
             case .notDurable, .inDoubt, .unavailable: state.isWell = false
             }
-            state.group.submitted(outcome, newKeys: newKeys, now: ended)
+            state.group.submitted(slot, outcome, newKeys: newKeys, now: ended)
         }
         report(outcome, batch, isRepeat: isRepeat, took: ended - began)
         if case .durable = outcome, !batch.messages.isEmpty { ready.notify() }
@@ -213,7 +237,6 @@ final class Committer: Service, CustomStringConvertible {
         if ids.isEmpty { return nil }
         do {
             let there = try await ledger.knownBatchKeys(ids)
-            state.withLock { $0.knownKeys.formUnion(there) }
             if there == ids { return nil }
             return .atFault(
                 PostgresError(.protocolViolation, "a batch key is gone: the message took too long"))

@@ -2,7 +2,8 @@
 //
 // Whatever is ready when the last commit is back goes into the next one, at the pace of `CommitPace`. A batch that fails on its data is
 // halved until the one at fault stands alone. A batch whose outcome nobody knows is submitted again, the same ids, until the settle
-// time is over; then its messages are withdrawn. One step is under way at a time, so each shard has one committer.
+// time is over; then its messages are withdrawn. Batches of new items overlap, as many as `Limits.overlap` says: where the quorum is far
+// away a commit takes as long as the way there and back, whatever is in it. Every other step is taken alone, when none is under way.
 
 import Foundation
 import Ledger
@@ -33,6 +34,8 @@ package struct GroupCommit<Ticket: Sendable> {
         package var tagCount = 1024
         /// From the beginning of a commit of several items to that of the next one, unless a whole batch waits.
         package var gather = Duration.milliseconds(5)
+        /// Most transactions under way at a time. One that is begun beside others begins no sooner than `gather` after the last.
+        package var overlap = 1
 
         package init() {}
     }
@@ -52,14 +55,23 @@ package struct GroupCommit<Ticket: Sendable> {
         var items: [Item]
         /// An earlier transaction with these items may have happened.
         var isRepeat = false
+        /// It comes from the queue and has met no trouble: other such groups may be under way beside it, unless it `bringsKeys`.
+        var isFresh = false
+        /// It needs a batch key that the shard may not have: two transactions that bring the same one would wait for each other.
+        var bringsKeys = false
+
+        var mayOverlap: Bool { isFresh && !bringsKeys }
     }
+
+    /// Names a transaction among those under way.
+    package typealias Slot = Int
 
     /// What is to be done next; it ends with the method that its name suggests.
     package enum Step: Sendable {
-        /// Commit the batch (`resubmit` when `isRepeat`), new batch keys added.
-        case submit(IntakeBatch, isRepeat: Bool)
+        /// Commit the batch (`resubmit` when `isRepeat`), with the batch keys that are lacking: those that the shard may not have.
+        case submit(Slot, IntakeBatch, isRepeat: Bool, lacking: Set<UUID>)
         /// Ask for messages under these tags of yesterday's key.
-        case lookUp([[UInt8]])
+        case lookUp(Slot, [[UInt8]])
         /// Ask for the first message under this tag.
         case replay([UInt8])
         /// Take these messages back.
@@ -68,14 +80,24 @@ package struct GroupCommit<Ticket: Sendable> {
         case abandon(UUID)
         /// Nothing, until something is enqueued or the time has come.
         case wait(until: ContinuousClock.Instant?)
-        /// Nothing before this time, whatever is enqueued: more will come.
-        case gather(until: ContinuousClock.Instant)
+        /// Nothing, until a step that is under way ends or the time has come, whatever is enqueued: there is no room, or more will come.
+        case rest(until: ContinuousClock.Instant?)
     }
 
+    /// Transactions, and questions before them; several at a time.
     enum UnderWay {
-        case nothing
-        case submission(Group, tags: [[UInt8]])
+        case submission(Group, tags: [[UInt8]], keys: Set<UUID>)
         case lookUp(Group)
+
+        var mayOverlap: Bool {
+            switch self {
+            case .submission(let group, _, _), .lookUp(let group): group.mayOverlap
+            }
+        }
+    }
+
+    /// What is done alone.
+    enum Alone {
         case replay(Item, isRepeat: Bool)
         case withdrawal([Item])
         case abandonment
@@ -94,13 +116,20 @@ package struct GroupCommit<Ticket: Sendable> {
     /// Acknowledged tags that found no room: they end with their window. The owner counts them.
     var forgottenTags = 0
     var abandoned: [UUID] = []
-    var underWay = UnderWay.nothing
+    var underWay: [Slot: UnderWay] = [:]
+    var alone: Alone?
+    private var lastSlot: Slot = 0
     var failures = 0
     var retryAt: ContinuousClock.Instant?
     var pace: CommitPace
     /// Batch keys of transactions whose outcome is not known: every later one carries them until one is durable.
     var unsureKeys: [BatchKeyRow] = []
+    /// Batch keys that are durably in the shard.
+    private var knownKeys: Set<UUID> = []
     var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
+
+    /// Batch keys that are remembered; one that is not is looked for in the shard.
+    private static var knownKeyLimit: Int { 4096 }
 
     package init(limits: Limits = Limits()) {
         self.limits = limits
@@ -117,10 +146,8 @@ package struct GroupCommit<Ticket: Sendable> {
 
     /// Nothing is under way and nothing waits, but for tags.
     package var isIdle: Bool {
-        if case .nothing = underWay {
-            return queue.isEmpty && groups.isEmpty && overdue.isEmpty && asked.isEmpty && abandoned.isEmpty
-        }
-        return false
+        underWay.isEmpty && alone == nil && queue.isEmpty && groups.isEmpty && overdue.isEmpty && asked.isEmpty
+            && abandoned.isEmpty
     }
 
     /// Puts an item into the queue; false when it is full.
@@ -185,16 +212,17 @@ package struct GroupCommit<Ticket: Sendable> {
 
     /// - Parameter flushes: acknowledged tags do not wait any more (the node shuts down).
     package mutating func next(now: ContinuousClock.Instant, flushes: Bool = false) -> Step {
-        guard case .nothing = underWay else { preconditionFailure("one step at a time") }
         if let retryAt {
             expire(now)
             if retryAt > now { return .wait(until: retryAt) }
             self.retryAt = nil
         }
+        if alone != nil { return .rest(until: nil) }
+        if !underWay.isEmpty { return nextBeside(now: now, flushes: flushes) }
         if !overdue.isEmpty {
             let items = overdue
             overdue = []
-            underWay = .withdrawal(items)
+            alone = .withdrawal(items)
             return .withdraw(items.compactMap(\.messageID))
         }
         while let (asking, isRepeat) = asked.popLast(), case .message(let row) = asking.work,
@@ -207,33 +235,45 @@ package struct GroupCommit<Ticket: Sendable> {
                 groups.append(Group(items: [item], isRepeat: isRepeat))
                 continue
             }
-            underWay = .replay(item, isRepeat: isRepeat)
+            alone = .replay(item, isRepeat: isRepeat)
             return .replay(tag)
         }
-        if let group = groups.popLast() { return begin(group, now: now) }
+        if let group = groups.popLast() { return begin(group) }
         if !queue.isEmpty {
-            if let end = pace.rest(at: now), !flushes, !isBatchWaiting { return .gather(until: end) }
-            let group = nextGroup()
-            pace.began(items: group.items.count, at: now)
-            return begin(group, now: now)
+            if let end = pace.rest(at: now), !flushes, !isBatchWaiting { return .rest(until: end) }
+            return begin(nextGroup(now))
         }
         if let since = tagsSince,
             flushes || since + limits.tagDelay <= now || tags.count >= limits.tagCount / 2
         {
-            return begin(Group(items: []), now: now)
+            return begin(Group(items: []))
         }
         if let id = abandoned.popLast() {
-            underWay = .abandonment
+            alone = .abandonment
             return .abandon(id)
         }
         return .wait(until: tagsSince.map { $0 + limits.tagDelay })
     }
 
+    /// What may be begun while transactions are under way: others of new items, as long as nothing went wrong.
+    private mutating func nextBeside(now: ContinuousClock.Instant, flushes: Bool) -> Step {
+        guard underWay.count < limits.overlap, failures == 0, unsureKeys.isEmpty, overdue.isEmpty, asked.isEmpty,
+            groups.allSatisfy(\.mayOverlap), underWay.values.allSatisfy(\.mayOverlap)
+        else { return .rest(until: nil) }
+        if let group = groups.popLast() { return begin(group) }
+        if queue.isEmpty { return .wait(until: nil) }
+        if let end = pace.restBeside(at: now), !flushes, !isBatchWaiting { return .rest(until: end) }
+        let group = nextGroup(now)
+        if group.mayOverlap { return begin(group) }
+        groups.append(group)
+        return .rest(until: nil)
+    }
+
     /// Whether as much waits as one transaction takes.
     private var isBatchWaiting: Bool { queue.count >= limits.batchCount || queuedBytes >= limits.batchBytes }
 
-    private mutating func nextGroup() -> Group {
-        var group = Group(items: [])
+    private mutating func nextGroup(_ now: ContinuousClock.Instant) -> Group {
+        var group = Group(items: [], isFresh: true)
         var size = 0
         while let item = queue.first, group.items.count < limits.batchCount,
             group.items.isEmpty || size + item.size <= limits.batchBytes
@@ -242,14 +282,19 @@ package struct GroupCommit<Ticket: Sendable> {
             group.items.append(queue.removeFirst())
         }
         queuedBytes -= size
+        pace.began(items: group.items.count, at: now)
+        group.bringsKeys = group.items.contains { item in
+            item.batchKeys.contains { !knownKeys.contains($0) }
+        }
         return group
     }
 
-    private mutating func begin(_ group: Group, now: ContinuousClock.Instant) -> Step {
+    private mutating func begin(_ group: Group) -> Step {
+        lastSlot += 1
         let untried = group.items.compactMap { $0.isPreviousTagTried ? nil : $0.previousTag }
         if !untried.isEmpty {
-            underWay = .lookUp(group)
-            return .lookUp(untried)
+            underWay[lastSlot] = .lookUp(group)
+            return .lookUp(lastSlot, untried)
         }
         var batch = IntakeBatch()
         batch.batchKeys = unsureKeys
@@ -261,10 +306,21 @@ package struct GroupCommit<Ticket: Sendable> {
             }
         }
         batch.acknowledgedTags = tags
-        underWay = .submission(group, tags: tags)
+        let used = batch.usedBatchKeys
+        let carried = Set(unsureKeys.map(\.id))
+        underWay[lastSlot] = .submission(group, tags: tags, keys: used.union(carried))
         tags = []
         tagsSince = nil
-        return .submit(batch, isRepeat: group.isRepeat || !unsureKeys.isEmpty)
+        return .submit(
+            lastSlot, batch, isRepeat: group.isRepeat || !unsureKeys.isEmpty,
+            lacking: used.subtracting(knownKeys).subtracting(carried))
+    }
+
+    /// A transaction with these keys, or with messages under them, is durable: so they are there.
+    mutating func found(_ keys: Set<UUID>) {
+        if knownKeys.count > Self.knownKeyLimit { knownKeys = [] }
+        knownKeys.formUnion(keys)
+        unsureKeys.removeAll { keys.contains($0.id) }
     }
 }
 
@@ -272,6 +328,12 @@ extension GroupCommit.Item {
     var messageID: UUID? {
         if case .message(let row) = work { return row.id }
         return nil
+    }
+
+    /// Those that its rows are sealed under.
+    var batchKeys: [UUID] {
+        if case .message(let row) = work { return [row.contentKey.batchKeyID, row.metadataKey.batchKeyID] }
+        return []
     }
 
     var previousTag: [UInt8]? {

@@ -7,18 +7,19 @@ import Postgres
 extension GroupCommit {
     /// A submission ended.
     ///
-    /// - Parameter newKeys: The batch keys that the owner added to the batch.
+    /// - Parameters:
+    ///   - slot: As the step said.
+    ///   - newKeys: The batch keys that the owner added to the batch.
     package mutating func submitted(
-        _ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant
+        _ slot: Slot, _ outcome: IntakeOutcome, newKeys: [BatchKeyRow], now: ContinuousClock.Instant
     ) {
-        guard case .submission(let group, let tags) = underWay else {
+        guard case .submission(let group, let tags, let keys) = underWay.removeValue(forKey: slot) else {
             preconditionFailure("nothing was submitted")
         }
-        underWay = .nothing
         switch outcome {
         case .durable:
             failures = 0
-            unsureKeys = []
+            found(keys.union(newKeys.map(\.id)))
             for item in group.items { answer(item, .durable) }
         case .notDurable, .inDoubt:
             unsureKeys += newKeys
@@ -31,7 +32,7 @@ extension GroupCommit {
             if error.table == "batch_key", !newKeys.isEmpty {
                 // They are there already: the next batch looks first.
                 unsureKeys += newKeys
-                groups.append(group)
+                groups.append(group.troubled)
                 return
             }
             if looksFirst, IntakeLedger.isRepeatedID(error) {
@@ -53,9 +54,12 @@ extension GroupCommit {
     }
 
     /// The look-up of yesterday's tags ended: the tags that were found; nil when it failed.
-    package mutating func lookedUp(_ found: [[UInt8]: EarlierAccept]?, now: ContinuousClock.Instant) {
-        guard case .lookUp(var group) = underWay else { preconditionFailure("nothing was looked up") }
-        underWay = .nothing
+    package mutating func lookedUp(
+        _ slot: Slot, _ found: [[UInt8]: EarlierAccept]?, now: ContinuousClock.Instant
+    ) {
+        guard case .lookUp(var group) = underWay.removeValue(forKey: slot) else {
+            preconditionFailure("nothing was looked up")
+        }
         guard let found else {
             backOff(now)
             return retry(group, now: now)
@@ -81,10 +85,10 @@ extension GroupCommit {
     ///
     /// - Parameter first: What was taken first; nil in it when there is none any more; nil when nothing is certain yet.
     package mutating func replayed(_ first: EarlierAccept??, now: ContinuousClock.Instant) {
-        guard case .replay(var item, let isRepeat) = underWay else {
+        guard case .replay(var item, let isRepeat)? = alone else {
             preconditionFailure("nothing was asked")
         }
-        underWay = .nothing
+        alone = nil
         switch first {
         case .some(.stands(let id)?):
             answer(item, .replayed(id))
@@ -111,8 +115,8 @@ extension GroupCommit {
     /// - Parameter standing: The messages that stand all the same, durably: somebody has claimed or repeated them. Nil: it is not
     ///   certain that any was taken back.
     package mutating func withdrawn(standing: Set<UUID>?, now: ContinuousClock.Instant) {
-        guard case .withdrawal(let items) = underWay else { preconditionFailure("nothing was withdrawn") }
-        underWay = .nothing
+        guard case .withdrawal(let items)? = alone else { preconditionFailure("nothing was withdrawn") }
+        alone = nil
         guard let standing else {
             backOff(now)
             for item in items {
@@ -131,7 +135,7 @@ extension GroupCommit {
     }
 
     /// The frames of an abandoned message are gone, or are left to the sweeper.
-    package mutating func abandonmentEnded() { underWay = .nothing }
+    package mutating func abandonmentEnded() { alone = nil }
 
     // MARK: Outcomes
 
@@ -153,6 +157,8 @@ extension GroupCommit {
     }
 
     private mutating func backOff(_ now: ContinuousClock.Instant) {
+        // Several that were under way beside each other met the same trouble.
+        if let retryAt, retryAt > now { return }
         let wait = limits.backOff.lowerBound * (1 << min(failures, 10))
         failures += 1
         retryAt = now + min(wait, limits.backOff.upperBound)
@@ -174,7 +180,7 @@ extension GroupCommit {
 
     /// Again later, but for what is out of time.
     private mutating func retry(_ group: Group, now: ContinuousClock.Instant) {
-        var group = group
+        var group = group.troubled
         let late = group.items.filter { $0.deadline <= now }
         group.items.removeAll { $0.deadline <= now }
         if group.isRepeat {
@@ -213,4 +219,9 @@ extension GroupCommit {
             answer(item, .atFault)
         }
     }
+}
+
+extension GroupCommit.Group {
+    /// The same as one that is taken up alone.
+    fileprivate var troubled: Self { Self(items: items, isRepeat: isRepeat) }
 }
