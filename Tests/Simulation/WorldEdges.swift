@@ -144,9 +144,12 @@ extension World {
             )
             if isRepeat {
                 edges[edge].committers[shard].looking[slot] = batch
-                call(.look(edge: edge, slot: slot), node: node, shard: shard, .known(batch.messages.map(\.id)))
+                call(
+                    .look(edge: edge, slot: slot), node: node, shard: shard, .known(batch.messages.map(\.id)))
             } else {
-                call(.commit(edge: edge, slot: slot), node: node, shard: shard, .intake(batch, isMarked: false))
+                call(
+                    .commit(edge: edge, slot: slot), node: node, shard: shard, .intake(batch, isMarked: false)
+                )
             }
         case .lookUp(let slot, _):
             edges[edge].committers[shard].group.lookedUp(slot, [:], now: instant(node))

@@ -146,7 +146,8 @@ package struct GroupCommit<Ticket: Sendable> {
 
     /// Nothing is under way and nothing waits, but for tags.
     package var isIdle: Bool {
-        underWay.isEmpty && alone == nil && queue.isEmpty && groups.isEmpty && overdue.isEmpty && asked.isEmpty
+        underWay.isEmpty && alone == nil && queue.isEmpty && groups.isEmpty && overdue.isEmpty
+            && asked.isEmpty
             && abandoned.isEmpty
     }
 
@@ -257,7 +258,8 @@ package struct GroupCommit<Ticket: Sendable> {
 
     /// What may be begun while transactions are under way: others of new items, as long as nothing went wrong.
     private mutating func nextBeside(now: ContinuousClock.Instant, flushes: Bool) -> Step {
-        guard underWay.count < limits.overlap, failures == 0, unsureKeys.isEmpty, overdue.isEmpty, asked.isEmpty,
+        guard underWay.count < limits.overlap, failures == 0, unsureKeys.isEmpty, overdue.isEmpty,
+            asked.isEmpty,
             groups.allSatisfy(\.mayOverlap), underWay.values.allSatisfy(\.mayOverlap)
         else { return .rest(until: nil) }
         if let group = groups.popLast() { return begin(group) }
