@@ -40,6 +40,8 @@ public enum Flaw: String, Sendable, CaseIterable {
     case unmarkedDoubt
     /// Each server counts fences for itself: after a rewind the same come again.
     case reusedFences
+    /// What is given back of a lapsed lease includes final dots without an answer.
+    case doubtGivenUp
     /// A completion counts whatever its fence.
     case uncheckedFences
     /// A claim of which every recipient was served is given back, not ended.
@@ -66,7 +68,7 @@ extension Flaw {
         case .withdrawalIgnoresReplay, .warnedReplayCounts, .withdrawalIgnoresClaim, .withdrawalIgnoresEnds,
             .unmarkedQuestion:
             .doubt
-        case .uncheckedFences, .resumedLease, .unendedClaims: .cutOff
+        case .uncheckedFences, .resumedLease, .unendedClaims, .doubtGivenUp: .cutOff
         case .reusedFences: .change
         case .twoServerResubmission: .frozen
         default: nil

@@ -44,6 +44,7 @@ struct SimulatedWorker {
     var lease: LeaseRenewal
     var dots = FinalDotRequests<Int>()
     var held = HeldClaims()
+    var lapsed = LapsedClaims()
     var batch = CompletionBatch()
     var isClaiming = false
     var isRegistering = false
@@ -142,6 +143,7 @@ enum Caller {
     case dots(worker: Int)
     case completion(worker: Int)
     case upkeep(worker: Int)
+    case givingUp(worker: Int, UUID, [DeliveryReference])
     case question(attempt: Int, shard: Int)
     case yielding(attempt: Int, shard: Int, to: UUID)
 }

@@ -180,6 +180,7 @@ extension World {
         case .dots(let worker): registered(worker, call, answer)
         case .completion(let worker): completed(worker, answer)
         case .upkeep: break
+        case .givingUp(let worker, let claimant, let references): gaveUp(worker, claimant, references, answer)
         case .question(let attempt, let shard): questioned(attempt, shard, answer)
         case .yielding(let attempt, let shard, let to): yielded(attempt, shard, to, answer)
         }

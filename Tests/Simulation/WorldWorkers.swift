@@ -31,6 +31,7 @@ extension World {
         workers[worker].lease = LeaseRenewal(worker: newWorkerID(), lease: Self.lease)
         workers[worker].dots = FinalDotRequests()
         workers[worker].held = HeldClaims()
+        workers[worker].lapsed = LapsedClaims()
         workers[worker].batch = CompletionBatch()
         workers[worker].isClaiming = false
         workers[worker].isRegistering = false
@@ -106,6 +107,9 @@ extension World {
     mutating func poll(_ worker: Int, _ epoch: Int32) {
         guard isLive(worker, epoch) else { return }
         workers[worker].lastPoll = now
+        for (claimant, references) in workers[worker].lapsed.take() {
+            ask(.givingUp(worker: worker, claimant, references), worker, .release(claimant, references))
+        }
         ask(.upkeep(worker: worker), worker, .promote)
         ask(.upkeep(worker: worker), worker, .reclaim)
         push(.bell(worker: worker), after: .milliseconds(50))
@@ -230,6 +234,22 @@ extension World {
         workers[attempts[attempt].worker].held.letGo([attempts[attempt].claim.reference])
     }
 
+    /// The same of one that left no final dot behind that is not answered.
+    mutating func giveUp(_ attempt: Int) {
+        abandon(attempt)
+        workers[attempts[attempt].worker].lapsed.add(
+            CollectionOfOne(attempts[attempt].claim.reference), of: attempts[attempt].claimant)
+    }
+
+    mutating func gaveUp(
+        _ worker: Int, _ claimant: UUID, _ references: [DeliveryReference], _ answer: CallAnswer
+    ) {
+        if case .done(_, let isWarned, let hasNames) = answer, isSure(isWarned, hasNames) {
+            return note("\(name(worker: worker)): gave back \(references.map(name)) of a lapsed lease")
+        }
+        workers[worker].lapsed.add(references, of: claimant)
+    }
+
     mutating func over(_ attempt: Int) {
         attempts[attempt].phase = .over
         workers[attempts[attempt].worker].attempts.removeAll { $0 == attempt }
@@ -330,7 +350,7 @@ extension World {
                 over(number)
                 release(attempt.worker, [attempt.claim.reference], attempt.claimant)
             } else {
-                abandon(number)
+                giveUp(number)
             }
             return
         }
@@ -408,7 +428,9 @@ extension World {
         note("\(name(worker: attempt.worker)): \(name(attempt.claim.reference)) ends as \(conclusion)")
         if conclusion != .inDoubt { workers[attempt.worker].concluded[attempt.claim.reference] = number }
         // Law 7: with the lease gone only a 250 counts, and that always does.
-        guard owns(attempt) || conclusion == .delivered else { return abandon(number) }
+        guard owns(attempt) || conclusion == .delivered else {
+            return conclusion == .inDoubt && flaw != .doubtGivenUp ? abandon(number) : giveUp(number)
+        }
         complete(number, conclusion)
     }
 

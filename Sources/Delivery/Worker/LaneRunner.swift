@@ -17,6 +17,7 @@ struct LaneRunner: Sendable {
     let dots: DotRegistrar
     let writer: CompletionWriter
     let held: HeldClaims
+    let lapsed: LapsedClaims
     let contents: ContentReader
     let scribe: Scribe
     let router: Router
@@ -86,7 +87,7 @@ struct LaneRunner: Sendable {
             if lease.owns(delivery.worker) {
                 await release([delivery])
             } else {
-                abandon(delivery)
+                giveUp(delivery)
             }
         case .contentBroken(let fault):
             await broken(delivery, fault)
@@ -124,7 +125,11 @@ struct LaneRunner: Sendable {
         let isOurs = lease.owns(delivery.worker)
         // Law 7: with the lease gone only a 250 counts, and that always does.
         if !isOurs, !result.recipients.contains(where: { $0.kind == .delivered }) {
-            abandon(delivery)
+            if result.recipients.contains(where: { $0.kind == .inDoubt }) {
+                abandon(delivery)
+            } else {
+                giveUp(delivery)
+            }
             return
         }
         let now = Date()
@@ -187,7 +192,7 @@ struct LaneRunner: Sendable {
         logger.critical(
             "a stored message does not authenticate: held, nothing was sent",
             metadata: ["message_id": "\(delivery.claim.reference.message)"])
-        guard lease.owns(delivery.worker) else { return abandon(delivery) }
+        guard lease.owns(delivery.worker) else { return giveUp(delivery) }
         writer.add(
             scribe.held(
                 BrokenClaim(
@@ -199,6 +204,28 @@ struct LaneRunner: Sendable {
     private func abandon(_ delivery: PreparedDelivery) {
         metrics.abandoned.increment()
         held.letGo([delivery.claim.reference])
+    }
+
+    /// The same of one that certainly left no final dot behind that is not answered: the ledger is told, as soon as it listens.
+    private func giveUp(_ delivery: PreparedDelivery) {
+        lapsed.add(CollectionOfOne(delivery.claim.reference), of: delivery.worker)
+        abandon(delivery)
+    }
+
+    /// Gives back what was claimed under a lease that is gone and is certainly not under way. What the ledger does not take now it is
+    /// offered again.
+    func releaseLapsed() async {
+        for (worker, references) in lapsed.take() {
+            do {
+                try await ledger.release(worker: worker, references)
+                metrics.released.increment(by: references.count)
+            } catch {
+                lapsed.add(references, of: worker)
+                logger.notice(
+                    "claims of a lapsed lease not given back yet",
+                    metadata: ["error": "\(error)", "count": "\(references.count)"])
+            }
+        }
     }
 
     /// Gives claims back that nothing was done with.

@@ -67,7 +67,7 @@ extension ShardWorker {
         timeouts.finalDot = parts.delivery.finalDotTimeout
         runner = LaneRunner(
             ledger: ledger, board: board, load: load, lease: lease, dots: dots, writer: writer, held: held,
-            contents: ContentReader(ledger: parts.reading),
+            lapsed: LapsedClaims(), contents: ContentReader(ledger: parts.reading),
             scribe: Scribe(reportingHost: parts.delivery.hostName, sealer: parts.sealer),
             router: parts.router,
             opener: SessionOpener(

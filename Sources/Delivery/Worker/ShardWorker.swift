@@ -59,6 +59,7 @@ struct ShardWorker: Sendable {
             }
             services.cancelAll()
         }
+        await runner.releaseLapsed()
         do {
             try await ledger.resign(worker: runner.lease.worker)
         } catch {
@@ -291,6 +292,7 @@ struct ShardWorker: Sendable {
 
     private func reclaim() async {
         while !Task.isCancelled {
+            await runner.releaseLapsed()
             do {
                 let (freed, inDoubt) = try await ledger.reclaim(
                     finalDotTimeout: finalDotTimeout, heldTenants: runner.control.tenantsThatHold,
