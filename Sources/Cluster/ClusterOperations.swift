@@ -21,7 +21,7 @@ public struct ShardStatus: Sendable, Codable, Equatable {
 
 /// The operator's view of the shards of a cluster.
 public struct ClusterOperations: Sendable {
-    private let ledger: ReplicatedLedger
+    let ledger: ReplicatedLedger
 
     /// The regions that hold members.
     public var sites: [String] { ledger.sites }
@@ -30,9 +30,11 @@ public struct ClusterOperations: Sendable {
     public var option: String { ledger.place.option }
 
     /// The cluster whose Patronis these settings name.
-    /// - Parameter file: where they come from, for messages.
-    public init(_ settings: ReplicationSettings, file: String) {
-        ledger = ReplicatedLedger(settings, file: file)
+    /// - Parameters:
+    ///   - databases: how its databases are reached by their superuser, if that is told.
+    ///   - file: where they come from, for messages.
+    public init(_ settings: ReplicationSettings, databases: DatabaseSettings? = nil, file: String) {
+        ledger = ReplicatedLedger(settings, databases: databases, file: file)
     }
 
     /// The local cluster in `directory`.
@@ -51,7 +53,7 @@ public struct ClusterOperations: Sendable {
         ledger = ReplicatedLedger(try ClusterIdentity(layout, plan), plan, from: region)
     }
 
-    private func leaders() throws(ClusterError) -> ShardLeaders { try ShardLeaders(ledger) }
+    func leaders() throws(ClusterError) -> ShardLeaders { try ShardLeaders(ledger) }
 
     // MARK: Status
 
@@ -60,9 +62,10 @@ public struct ClusterOperations: Sendable {
         if let only { _ = try ledger.shard(only) }
         let leaders = try leaders()
         defer { leaders.shutDown() }
+        let votes = await leaders.votes()
         return await withTaskGroup(of: ShardStatus.self) { group in
             for shard in ledger.shards where only == nil || shard.name == only {
-                group.addTask { await status(of: shard, leaders) }
+                group.addTask { await status(of: shard, leaders, votes) }
             }
             var all: [ShardStatus] = []
             for await status in group { all.append(status) }
@@ -70,15 +73,17 @@ public struct ClusterOperations: Sendable {
         }
     }
 
-    private func status(of shard: ShardPlan, _ leaders: ShardLeaders) async -> ShardStatus {
-        let view = await leaders.view(of: shard.name)
-        let leader = view?.liveLeader?.region
-        let drained = await drained(shard.name, view, leaders) ?? []
+    private func status(
+        of shard: ShardPlan, _ leaders: ShardLeaders, _ votes: EtcdVotes
+    ) async -> ShardStatus {
+        let (view, standing) = await leaders.standing(of: shard.name)
+        let drained = await drained(shard.name, view, leaders)
+        let troubles = ShardTroubles(
+            shard: shard, sites: ledger.sites, drained: drained, place: ledger.place, view: view,
+            standing: standing)
         return ShardStatus(
-            name: shard.name, home: shard.home, leader: leader, members: view?.members ?? [],
-            drained: drained.sorted(),
-            troubles: Self.troubles(
-                shard, view, sites: ledger.sites, drained: drained, place: ledger.place))
+            name: shard.name, home: shard.home, leader: troubles.leader, members: view?.members ?? [],
+            drained: (drained ?? []).sorted(), troubles: [votes.trouble].compactMap(\.self) + troubles.all)
     }
 
     /// The regions that are kept from leading a shard; nil: none of its Patronis says.
@@ -91,51 +96,11 @@ public struct ClusterOperations: Sendable {
         return nil
     }
 
-    /// What is wrong with a shard, each with what mends it.
-    static func troubles(
-        _ shard: ShardPlan, _ view: ShardView?, sites: [String], drained: Set<String> = [],
-        place: ReplicatedLedger.Place
-    ) -> [String] {
-        guard let view else {
-            return ["no Patroni of the shard answers: \(place.startAll(shard.name))"]
-        }
-        var troubles: [String] = []
-        let leader = view.liveLeader
-        if leader == nil {
-            troubles.append(
-                "nobody leads: with two regions and etcd alive another member takes over within 30 s; see the logs of Patroni"
-            )
-        }
-        if let leader, leader.region != shard.home {
-            troubles.append(
-                drained.contains(shard.home)
-                    ? "led away from home: \(shard.home) is drained, until zegel region undrain \(shard.home) \(place.option)"
-                    : "led away from home (\(shard.home)): it goes back by itself, or now: "
-                        + "zegel shard switchover \(shard.name) --to \(shard.home) \(place.option)")
-        }
-        for site in sites where site != leader?.region {
-            guard let member = view.member(site), member.state != "stopped", member.state != "unknown" else {
-                troubles.append(
-                    "no member in \(site): \(place.start(shard.name, in: site))")
-                continue
-            }
-            if !member.isCandidate {
-                troubles.append(
-                    "the member in \(site) does not follow (\(member.state)): if it stays so, make it anew: "
-                        + place.remake(shard.name, in: site)
-                )
-            } else if let lag = member.lag, lag > 16 << 20 {
-                troubles.append("the member in \(site) is \(lag >> 20) MB behind")
-            }
-        }
-        if leader != nil, !view.members.contains(where: \.isCandidate) {
-            troubles.append("no member acknowledges: commits wait, and intake of this shard goes elsewhere")
-        }
-        if view.isPaused {
-            troubles.append(
-                "Patroni is paused: nobody takes over until patronictl resume zegel-\(shard.name)")
-        }
-        return troubles
+    /// What etcd's voters lack, with what mends it; nil: nothing.
+    public func votingTrouble() async throws(ClusterError) -> String? {
+        let leaders = try leaders()
+        defer { leaders.shutDown() }
+        return await leaders.votes().trouble
     }
 
     // MARK: Planned changes
@@ -150,6 +115,7 @@ public struct ClusterOperations: Sendable {
         if let target { try ledger.checkSite(target) }
         let leaders = try leaders()
         defer { leaders.shutDown() }
+        try await leaders.votes().demandQuorum()
         return try await hand(over: shardPlan, to: target, leaders, say: say)
     }
 
@@ -158,7 +124,8 @@ public struct ClusterOperations: Sendable {
         besides excluded: Set<String> = [],
         say: @Sendable (String) -> Void
     ) async throws(ClusterError) -> (from: String, to: String) {
-        guard let view = await leaders.view(of: shard.name) else {
+        let (seen, standing) = await leaders.standing(of: shard.name)
+        guard let view = seen else {
             throw ClusterError(.state, "no Patroni of shard \(shard.name) answers")
         }
         guard let leader = view.liveLeader else {
@@ -167,8 +134,12 @@ public struct ClusterOperations: Sendable {
                 "shard \(shard.name) has no leader to hand over: Patroni is choosing one, or there is no quorum "
                     + "(zegel shard status \(option))")
         }
+        // Etcd goes on calling a member streaming whose receiver stands still.
+        func isFit(_ member: ShardView.Member) -> Bool {
+            member.isCandidate && standing.member(member.region)?.follows ?? true
+        }
         let candidates = view.members.filter {
-            $0.isCandidate && $0.region != leader.region && !excluded.contains($0.region)
+            isFit($0) && $0.region != leader.region && !excluded.contains($0.region)
         }
         let chosen = target ?? (leader.region == shard.home ? nil : shard.home)
         let wanted =
@@ -179,7 +150,7 @@ public struct ClusterOperations: Sendable {
                 guard let member = view.member(name) else {
                     throw ClusterError(.state, "shard \(shard.name) has no living member in \(name)")
                 }
-                guard member.isCandidate else {
+                guard isFit(member) else {
                     throw ClusterError(
                         .state,
                         "the member of shard \(shard.name) in \(name) does not follow its leader (\(member.state)): it would "
@@ -198,22 +169,45 @@ public struct ClusterOperations: Sendable {
             throw ClusterError(.state, "no other member of shard \(shard.name) could lead it")
         }
         say("shard \(shard.name): \(leader.region) hands over to \(wanted.region)")
-        do {
-            try await leaders.patroni.switchover(
-                at: leader.url, from: leader.region, to: wanted.region)
-        } catch {
-            throw ClusterError(.state, "Patroni refused: \(error)")
-        }
-        let deadline = ContinuousClock.now + .seconds(30)
-        while await leaders.leader(of: shard.name) != wanted.region {
-            guard ContinuousClock.now < deadline else {
-                throw ClusterError(.timeout, "\(wanted.region) does not lead after 30 s")
-            }
-            do { try await Task.sleep(for: .milliseconds(100)) } catch {
-                throw ClusterError(.process, "interrupted")
-            }
-        }
+        try await ask(leaders, from: leader, to: wanted)
+        try await awaitLeader(wanted.region, of: shard.name, leaders)
         return (leader.region, wanted.region)
+    }
+
+    /// Asks Patroni for the change; again for a while where it refuses a member that is fit: under load the one that was asked may not have
+    /// seen that yet.
+    private func ask(
+        _ leaders: ShardLeaders, from leader: ShardView.Member, to wanted: ShardView.Member
+    ) async throws(ClusterError) {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while true {
+            do {
+                return try await leaders.patroni.switchover(
+                    at: leader.url, from: leader.region, to: wanted.region)
+            } catch {
+                guard error.code == .refused, ContinuousClock.now < deadline else {
+                    throw ClusterError(.state, "Patroni refused: \(error)")
+                }
+            }
+            try await pause()
+        }
+    }
+
+    func pause() async throws(ClusterError) {
+        do { try await Task.sleep(for: .milliseconds(200)) } catch {
+            throw ClusterError(.process, "interrupted")
+        }
+    }
+
+    func awaitLeader(_ region: String, of shard: String, _ leaders: ShardLeaders) async throws(ClusterError) {
+        let deadline = ContinuousClock.now + .seconds(30)
+        while await leaders.leader(of: shard) != region {
+            guard ContinuousClock.now < deadline else {
+                throw ClusterError(
+                    .timeout, "\(region) does not lead after 30 s: zegel shard status \(shard) \(option)")
+            }
+            try await pause()
+        }
     }
 
     /// Moves every leader out of a region, and keeps them out until ``undrain(_:)``.
@@ -224,6 +218,7 @@ public struct ClusterOperations: Sendable {
         try ledger.checkSite(name)
         let leaders = try leaders()
         defer { leaders.shutDown() }
+        try await leaders.votes().demandQuorum()
         var drained: Set<String> = []
         for shard in ledger.shards { drained.formUnion(try await knownDrained(shard.name, leaders)) }
         let excluded = drained.union([name])

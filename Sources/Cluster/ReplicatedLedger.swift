@@ -38,15 +38,40 @@ struct ReplicatedLedger: Sendable {
             }
         }
 
-        /// What makes the member of a shard in a region anew.
-        func remake(_ shard: String, in region: String) -> String {
-            let arguments = "reinit zegel-\(shard) \(region)"
+        /// What brings a region's etcd back.
+        func startVoter(in region: String) -> String {
+            switch self {
+            case .local: "zegel local start --region \(region) \(option)"
+            case .machines: "in \(region): systemctl start zegel-etcd"
+            }
+        }
+
+        /// What tells how a region's processes are.
+        func look(_ shard: String, in region: String) -> String {
+            switch self {
+            case .local: "zegel local status \(option)"
+            case .machines: "in \(region): systemctl status zegel-patroni-\(shard) zegel-guard-\(shard)"
+            }
+        }
+
+        /// What lets Patroni work again that somebody has paused.
+        func resume(_ shard: ShardPlan) -> String {
             switch self {
             case .local(let directory):
-                return "patronictl -c \(directory)/regions/\(region)/\(shard)/patroni.yaml \(arguments)"
+                "patronictl -c \(directory)/regions/\(shard.home)/\(shard.name)/patroni.yaml resume zegel-\(shard.name)"
             case .machines:
-                return "in \(region): patronictl -c /etc/zegel/postgres/\(shard).yaml \(arguments)"
+                "in \(shard.home): patronictl -c /etc/zegel/postgres/\(shard.name).yaml resume zegel-\(shard.name)"
             }
+        }
+
+        /// `zegel shard WHAT` of one member.
+        func mend(_ what: String, _ shard: String, in region: String) -> String {
+            "zegel shard \(what) \(shard) --region \(region) \(option)"
+        }
+
+        /// A planned change of leader.
+        func switchover(_ shard: String, to region: String? = nil) -> String {
+            "zegel shard switchover \(shard)\(region.map { " --to \($0)" } ?? "") \(option)"
         }
     }
 
@@ -56,6 +81,10 @@ struct ReplicatedLedger: Sendable {
     var sites: [String]
     /// By shard.
     var patronis: [String: [String]]
+    /// Each region's etcd; none: not told.
+    var voters: [String: String]
+    /// How the superuser reaches all members of each shard, if that is told. Secret.
+    var owner: [String: String]
     /// PEM file: who may vouch for the Patronis.
     var authority: String
     /// Who asks.
@@ -70,16 +99,30 @@ struct ReplicatedLedger: Sendable {
         sites = plan.sites.map(\.name)
         patronis = Dictionary(
             uniqueKeysWithValues: plan.shards.map { ($0.name, site.patronis($0.name, from: region)) })
+        voters = Dictionary(uniqueKeysWithValues: site.topology.voters.map { ($0.region, $0.url) })
+        owner = Dictionary(
+            uniqueKeysWithValues: plan.shards.map { shard in
+                let password = identity.password(LedgerSite.superuser)
+                return (
+                    shard.name,
+                    site.conninfo(
+                        shard.name, from: region, role: LedgerSite.superuser, password: password,
+                        target: "any")
+                )
+            })
         authority = identity.layout.authority
         self.identity = identity.operatorIdentity
         place = .local(identity.layout.directory)
     }
 
     /// That of a settings file.
-    init(_ settings: ReplicationSettings, file: String) {
+    /// - Parameter databases: how its databases are reached, if that is told.
+    init(_ settings: ReplicationSettings, databases: DatabaseSettings? = nil, file: String) {
         shards = settings.shards.map { ShardPlan(name: $0.name, home: $0.home) }
         sites = settings.regions
         patronis = Dictionary(settings.shards.map { ($0.name, $0.patronis) }) { first, _ in first }
+        voters = Dictionary(settings.voters.map { ($0.region, $0.url) }) { first, _ in first }
+        owner = Dictionary(databases?.shards.map { ($0.name, $0.dsn) } ?? []) { first, _ in first }
         authority = settings.authority
         identity = LocalAuthority.Identity(
             certificate: settings.identity.certificate, key: settings.identity.key)

@@ -7,12 +7,12 @@ import NIOPosix
 
 /// An operator's view of the shards.
 struct ShardLeaders: Sendable {
-    private let patronis: [String: [String]]
+    let ledger: ReplicatedLedger
     let patroni: PatroniClient
 
     /// - Throws: `state` when the certificates are not there.
     init(_ ledger: ReplicatedLedger) throws(ClusterError) {
-        patronis = ledger.patronis
+        self.ledger = ledger
         func read(_ path: String) throws(ClusterError) -> [UInt8] {
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ClusterError(.state, "\(path) cannot be read")
@@ -47,5 +47,25 @@ struct ShardLeaders: Sendable {
     }
 
     /// The Patronis of a shard, the nearest first.
-    func urls(_ shard: String) -> [String] { patronis[shard] ?? [] }
+    func urls(_ shard: String) -> [String] { ledger.patronis[shard] ?? [] }
+
+    /// How a shard stands, to etcd and to its members themselves. Where somebody is behind, a second look a second later tells who stands
+    /// still.
+    func standing(of shard: String) async -> (view: ShardView?, standing: ShardStanding) {
+        func look() async -> (ShardView?, ShardStanding) {
+            async let asked = view(of: shard)
+            async let reports = patroni.reports(from: urls(shard))
+            let seen = await asked
+            return (
+                seen,
+                ShardStanding(shard: shard, view: seen, reports: await reports, known: Set(ledger.sites))
+            )
+        }
+        let first = await look()
+        guard first.1.isSomebodyBehind else { return first }
+        try? await Task.sleep(for: .seconds(1))
+        var (seen, standing) = await look()
+        standing.compare(with: first.1)
+        return (seen, standing)
+    }
 }

@@ -1,4 +1,5 @@
 // The database that holds a shard, seen from outside of its tables: does it answer, is it there.
+import Foundation
 import Postgres
 
 /// What whoever runs a database asks of it.
@@ -46,5 +47,13 @@ public enum LedgerDatabase {
     /// Lets a role, of our own making, into the database `postgres` again: members ask each other there before they rewind.
     public static func admit(_ role: String, _ session: PostgresSession) throws(PostgresError) {
         try session.execute("GRANT CONNECT ON DATABASE postgres TO \"\(role)\"")
+    }
+
+    /// How many messages this server has that were accepted later than a moment.
+    public static func accepted(since moment: Date, _ session: PostgresSession) throws(PostgresError) -> Int {
+        let rows = try session.query(
+            "SELECT count(*) FROM ledger.message WHERE accepted_at > $1", [.timestamp(moment)])
+        guard let row = rows.first else { return 0 }
+        return Int(try row.int8(0))
     }
 }

@@ -236,3 +236,23 @@ public struct ShardHome: Sendable, Hashable, CustomStringConvertible {
     /// `shard=region`
     public var description: String { "\(shard)=\(region)" }
 }
+
+/// A region's etcd, for clients.
+public struct EtcdVoter: Sendable, Hashable, CustomStringConvertible {
+    /// The region's name.
+    public var region: String
+    /// `https://address:port`
+    public var url: String
+
+    /// Reads `region=https://address:port`.
+    public init?(_ text: String) {
+        let parts = text.split(separator: "=", maxSplits: 1).map { trimmed($0) }
+        guard parts.count == 2, HostPort.isHostName(parts[0]), parts[1].hasPrefix("https://") else {
+            return nil
+        }
+        (region, url) = (parts[0], parts[1])
+    }
+
+    /// `region=https://address:port`
+    public var description: String { "\(region)=\(url)" }
+}

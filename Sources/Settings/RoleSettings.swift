@@ -104,6 +104,8 @@ public struct ReplicationSettings: Sendable {
     public var shards: [Shard]
     /// The regions that hold a member of each.
     public var regions: [String]
+    /// Each region's etcd, as far as it is told.
+    public var voters: [EtcdVoter]
     /// The region that the reader is in.
     public var region: String
     /// PEM file: who may vouch for the Patronis.
@@ -138,6 +140,7 @@ public struct ReplicationSettings: Sendable {
         }
         self.shards = shards
         self.regions = regions
+        voters = s[Keys.shardVoters]
         region = s[Keys.nodeRegion]
         authority = try s.required(Keys.shardPatroniAuthority, for: role)
         identity = IdentityFiles(

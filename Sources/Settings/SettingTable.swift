@@ -54,6 +54,13 @@ public enum Keys {
         "shard.homes",
         .list(of: .readable("shard=region", example: "a=r1") { ShardHome($0) }), "",
         "The region that leads each shard in good times, for `zegel shard` and `zegel region`.")
+    static let shardVoters = SettingKey(
+        "shard.etcd",
+        .list(
+            of: .readable("region=https://address:port", example: "r1=https://192.0.2.1:2379") {
+                EtcdVoter($0)
+            }),
+        "", "Each region's etcd, for `zegel shard` and `zegel region`: they tell which are silent.")
     static let shardPasswords = SettingKey(
         "shard.password_dir", optional: .path,
         "Folder with a file `ROLE.password` of each database role, for `zegel shard init`.")
@@ -245,6 +252,7 @@ public enum Keys {
         .init(controlDSN), .init(controlMaximumAge), .init(shardDSNs), .init(shardPatroni),
         .init(shardPatroniAuthority),
         .init(shardPatroniCertificate), .init(shardPatroniKey), .init(shardRegions), .init(shardHomes),
+        .init(shardVoters),
         .init(shardPasswords),
         .init(edgeListen), .init(edgeListenTLS), .init(edgeHostName), .init(edgeCertificate),
         .init(edgeKey), .init(edgeRequireTLS), .init(edgeTenantNetworks), .init(edgeMaxConnections),

@@ -40,6 +40,7 @@ extension ClusterOptions {
         let settings = try settings(file: .owner)
         return ClusterOperations(
             try ReplicationSettings(settings, for: "this command"),
+            databases: try? DatabaseSettings(settings, for: "this command"),
             file: sources.config ?? environment["ZEGEL_CONFIG"] ?? "FILE")
     }
 

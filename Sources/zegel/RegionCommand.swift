@@ -151,6 +151,8 @@ struct RegionCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show which shards each region leads, follows and lacks.",
             discussion: """
+                The exit status is 1 when a voter of etcd does not answer, which is told.
+
                 EXAMPLES
                   zegel region status --dir /var/tmp/zegel3
                   zegel region status --config operator/cluster.yaml
@@ -163,10 +165,11 @@ struct RegionCommand: AsyncParsableCommand {
         func run() async throws {
             try await reporting {
                 let operations = try cluster.operations()
+                async let voting = operations.votingTrouble()
                 let shards = try await operations.status()
                 let regions = operations.sites.map { Summary($0, shards) }
-                if json { return answer(try zegel.json(regions)) }
-                for region in regions {
+                if json { answer(try zegel.json(regions)) }
+                for region in regions where !json {
                     func list(_ names: [String]) -> String {
                         names.isEmpty ? "-" : names.joined(separator: ",")
                     }
@@ -174,6 +177,10 @@ struct RegionCommand: AsyncParsableCommand {
                         "\(region.name)  leads \(list(region.leads))  follows \(list(region.follows))  lacks \(list(region.lacks))"
                             + (region.isDrained ? "  drained" : "")
                     )
+                }
+                if let trouble = try await voting {
+                    say(trouble)
+                    throw ExitCode.failure
                 }
             }
         }

@@ -9,12 +9,15 @@ import Settings
 struct ShardCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "shard",
-        abstract: "Show who leads the ledger's shards, or hand one over.",
+        abstract: "Show who leads the ledger's shards, hand one over, or mend a member.",
         discussion: """
             A shard has a member in every region; Patroni and etcd decide which of them leads. These commands show what \
-            they decided and ask for planned changes; they never decide themselves.
+            they decided and ask for planned changes; they never decide themselves. A failover is forced where they could \
+            not decide, and tells first what it may lose.
             """,
-        subcommands: [Init.self, Status.self, Switchover.self])
+        subcommands: [
+            Init.self, Status.self, Switchover.self, Failover.self, Restart.self, Reinit.self,
+        ])
 
     struct Init: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -117,6 +120,104 @@ struct ShardCommand: AsyncParsableCommand {
                 let change = try await operations.switchover(shard, to: to, say: say)
                 if json { return answer(try zegel.json(["from": change.from, "to": change.to])) }
                 say("shard \(shard) is led by \(change.to)")
+            }
+        }
+    }
+
+    struct Failover: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a member lead that nobody can hand over to, and lose what it lacks.",
+            discussion: """
+                For a shard that has no leader and gets none, because too many of its members are lost for the others to \
+                know what was acknowledged. Shows what is at risk, then asks. Refused where somebody leads: a switchover \
+                loses nothing. Members that come back later are rewound to the new leader.
+
+                EXAMPLES
+                  zegel shard failover a --to r2 --dir /var/tmp/zegel3
+                  zegel shard failover a --to fra --config operator/cluster.yaml
+                """)
+
+        @Argument(help: "The shard.")
+        var shard: String
+        @Option(name: .long, help: ArgumentHelp("The region that shall lead.", valueName: "region"))
+        var to: String
+        @OptionGroup var cluster: ClusterOptions
+        @OptionGroup var confirmation: Confirmation
+        @Flag(name: .long, help: "Print JSON: what was at risk.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let operations = try cluster.operations()
+                let risk = try await operations.risk(ofFailover: shard, to: to)
+                for line in risk.lines { say(line) }
+                try confirmation.ask("make \(to) the leader of shard \(shard)")
+                try await operations.failover(risk, say: say)
+                if json { return answer(try zegel.json(risk)) }
+                say(
+                    "shard \(shard) is led by \(to); "
+                        + (risk.losesNothing
+                            ? "nothing acknowledged was lost"
+                            : "lost: what it lacked, which is at least \(risk.bytes) bytes of WAL and "
+                                + (risk.messages.map { "\($0) messages" }
+                                    ?? "a number of messages that nobody here knows"))
+                )
+            }
+        }
+    }
+
+    struct Restart: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Restart the PostgreSQL of a member that does not follow, and wait until it does.",
+            discussion: """
+                Refused for the leader. A replay that was paused goes on, and a setting that was made past Patroni is gone.
+
+                EXAMPLE
+                  zegel shard restart a --region r2 --dir /var/tmp/zegel3
+                """)
+
+        @Argument(help: "The shard.")
+        var shard: String
+        @Option(name: .long, help: ArgumentHelp("The member's region.", valueName: "region"))
+        var region: String
+        @OptionGroup var cluster: ClusterOptions
+
+        func run() async throws {
+            try await reporting {
+                let follows = try await cluster.operations().mend(
+                    shard, in: region, anew: false, say: say)
+                say(
+                    "the member of shard \(shard) in \(region) "
+                        + (follows ? "follows" : "is up; nobody leads whom it could follow"))
+            }
+        }
+    }
+
+    struct Reinit: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Throw the data of a member away and copy its leader's.",
+            discussion: """
+                For a member that does not follow after a restart: what it needs is gone, or it went ways of its own. The \
+                others go on; until it follows, its acknowledgement is missing.
+
+                EXAMPLE
+                  zegel shard reinit a --region r2 --dir /var/tmp/zegel3 --yes
+                """)
+
+        @Argument(help: "The shard.")
+        var shard: String
+        @Option(name: .long, help: ArgumentHelp("The member's region.", valueName: "region"))
+        var region: String
+        @OptionGroup var cluster: ClusterOptions
+        @OptionGroup var confirmation: Confirmation
+
+        func run() async throws {
+            try await reporting {
+                let operations = try cluster.operations()
+                try confirmation.ask(
+                    "throw the data of shard \(shard) in \(region) away and copy its leader's")
+                _ = try await operations.mend(shard, in: region, anew: true, say: say)
+                say("the member of shard \(shard) in \(region) follows")
             }
         }
     }

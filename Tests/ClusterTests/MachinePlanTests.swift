@@ -290,10 +290,11 @@ struct TroubleTests {
     static let shard = ShardPlan(name: "a", home: "ams")
 
     static func troubles(_ place: ReplicatedLedger.Place, drained: Set<String> = []) -> String {
-        ClusterOperations.troubles(
-            shard, ShardView(shard: "a", members: [member("fra")], isPaused: false), sites: ["ams", "fra"],
-            drained: drained, place: place
-        ).joined(separator: "\n")
+        let view = ShardView(shard: "a", members: [member("fra")], isPaused: false)
+        return ShardTroubles(
+            shard: shard, sites: ["ams", "fra"], drained: drained, place: place, view: view,
+            standing: ShardStanding(shard: "a", view: view, reports: [], known: ["ams", "fra"])
+        ).all.joined(separator: "\n")
     }
 
     private static func member(_ region: String) -> ShardView.Member {

@@ -47,7 +47,7 @@ import Testing
         #expect(shown.count > 5)
         for name in shown {
             // Those of a shard are named by their ends.
-            let end = name.replacing("zegel_shard_", with: "")
+            let end = name.replacing(/^zegel_(shard|member)_/, with: "")
             #expect(
                 sources.contains("\"\(name)\"") || (end != name && sources.contains("gauge(\"\(end)\"")),
                 "\(name)")

@@ -262,6 +262,16 @@ class Sink:
             await writer.drain()
 
 
+def documented(page):
+    """The commands of zegel in a page's fenced blocks, each with the comment behind it."""
+    with open(f"{ROOT}/{page}") as f:
+        blocks = re.findall(r"^```\n(.*?)^```", f.read(), re.M | re.S)
+    for line in "\n".join(blocks).splitlines():
+        command, _, comment = line.partition("#")
+        if command.startswith("zegel "):
+            yield command.strip(), comment.strip()
+
+
 class Cluster:
     """`zegel local up` in a folder."""
 

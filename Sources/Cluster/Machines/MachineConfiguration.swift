@@ -160,6 +160,7 @@ public struct MachineConfiguration: Sendable {
             ("shard.patroni_certificate", certificate), ("shard.patroni_key", key),
             ("shard.regions", plan.sites.map(\.name).joined(separator: ",")),
             ("shard.homes", plan.topology.shards.map { "\($0.name)=\($0.home)" }.joined(separator: ",")),
+            ("shard.etcd", plan.topology.voters.map { "\($0.region)=\($0.url)" }.joined(separator: ",")),
         ]
     }
 

@@ -12,6 +12,9 @@ public struct ReplicationTopology: Sendable, Codable, Equatable {
         public var client: Int
         /// The port for the other voters.
         public var peer: Int
+
+        /// Where clients find it.
+        var url: String { "https://\(address):\(client)" }
     }
 
     /// One region's PostgreSQL of one shard.

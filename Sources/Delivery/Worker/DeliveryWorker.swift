@@ -90,7 +90,8 @@ public struct DeliveryWorker: Service, CustomStringConvertible {
                 settings.database.controlDSN, applicationName: applicationName),
             limit: 2, waitLimit: .seconds(10), lifetime: Self.memberPatience)
         let routes = try LeaderRoutes(
-            settings.database, applicationName: applicationName, group: group, logger: logger)
+            settings.database, applicationName: applicationName, group: group, asksMembers: true,
+            logger: logger)
         // What all workers share is on the control shard, and only its leader writes.
         let policyPool = routes.all[0].pool(limit: 2, waitLimit: .seconds(10))
         let scanPool = routes.all[0].pool(limit: 2, waitLimit: .seconds(10))

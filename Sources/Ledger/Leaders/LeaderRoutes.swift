@@ -17,9 +17,11 @@ public struct LeaderRoutes: Sendable {
     public let watch: LeaderWatch?
 
     /// The routes of these settings; nothing is connected yet.
+    /// - Parameter asksMembers: every member is asked how it stands, too, for the metrics.
     /// - Throws: `SettingsError` for an authority that cannot be read, `TLSError` for one that cannot be used.
     public init(
-        _ settings: DatabaseSettings, applicationName: String, group: any EventLoopGroup, logger: Logger
+        _ settings: DatabaseSettings, applicationName: String, group: any EventLoopGroup, asksMembers: Bool = false,
+        logger: Logger
     ) throws {
         let routes = settings.shards.map { shard in
             // A host that was cut off must not hold up the search for the next one.
@@ -38,6 +40,7 @@ public struct LeaderRoutes: Sendable {
         let patroni = try PatroniClient(
             authorityPEM: try settings.readPatroniAuthority(), group: group)
         watch = LeaderWatch(
-            patroni, routes.map { ($0, settings.patroni[$0.shard] ?? []) }, logger: logger)
+            patroni, routes.map { ($0, settings.patroni[$0.shard] ?? []) }, asksMembers: asksMembers,
+            logger: logger)
     }
 }

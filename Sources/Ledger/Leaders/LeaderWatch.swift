@@ -10,16 +10,25 @@ public struct LeaderWatch: Service, CustomStringConvertible {
     static let interval = Duration.seconds(2)
     /// Between looks while a shard has no leader, or connections to it fail.
     static let searchInterval = Duration.milliseconds(300)
+    /// Between questions to every member.
+    static let memberInterval = Duration.seconds(4)
 
     private let patroni: PatroniClient
     private let shards: [(route: LeaderRoute, urls: [String])]
+    private let asksMembers: Bool
     private let logger: Logger
 
     /// A watch over these shards.
-    /// - Parameter shards: each route with the Patronis of its members, those of the own region first.
-    public init(_ patroni: PatroniClient, _ shards: [(route: LeaderRoute, urls: [String])], logger: Logger) {
+    /// - Parameters:
+    ///   - shards: each route with the Patronis of its members, those of the own region first.
+    ///   - asksMembers: each member is asked how it stands, too: Patroni goes on calling one streaming whose receiver stands still.
+    public init(
+        _ patroni: PatroniClient, _ shards: [(route: LeaderRoute, urls: [String])], asksMembers: Bool = false,
+        logger: Logger
+    ) {
         self.patroni = patroni
         self.shards = shards
+        self.asksMembers = asksMembers
         self.logger = logger
     }
 
@@ -30,7 +39,10 @@ public struct LeaderWatch: Service, CustomStringConvertible {
     public func run() async {
         await cancelWhenGracefulShutdown {
             await withDiscardingTaskGroup { group in
-                for shard in shards { group.addTask { await watch(shard.route, shard.urls) } }
+                for shard in shards {
+                    group.addTask { await watch(shard.route, shard.urls) }
+                    if asksMembers { group.addTask { await watchMembers(of: shard.route.shard, shard.urls) } }
+                }
             }
         }
         patroni.shutDown()
@@ -62,6 +74,23 @@ public struct LeaderWatch: Service, CustomStringConvertible {
             let isWoken = ContinuousClock.now - began < Self.searchInterval
             isSearching = leader == nil || isWoken
             if isWoken { try? await Task.sleep(for: .milliseconds(100)) }
+        }
+    }
+
+    /// Who stands still is told by two looks.
+    private func watchMembers(of shard: String, _ urls: [String]) async {
+        let gauges = MemberGauges(shard: shard)
+        var before: ShardStanding?
+        var known: Set<String> = []
+        while !Task.isCancelled {
+            let reports = await patroni.reports(from: urls)
+            known.formUnion(reports.map(\.region))
+            var standing = ShardStanding(shard: shard, view: nil, reports: reports, known: known)
+            let look = standing
+            if let before { standing.compare(with: before) }
+            before = look
+            gauges.show(standing)
+            try? await Task.sleep(for: Self.memberInterval)
         }
     }
 }

@@ -119,6 +119,65 @@ public struct PatroniClient: Sendable {
         var zegel: Ours?
     }
 
+    /// What the members say of themselves, as far as they answer in time.
+    public func reports(from urls: [String], limit: Duration = .seconds(2)) async -> [MemberReport] {
+        await withTaskGroup(of: MemberReport?.self) { group in
+            for url in urls {
+                group.addTask {
+                    guard let answer = try? await send(.get, url + "/patroni", limit: limit),
+                        var report = try? MemberReport(json: answer.body)
+                    else { return nil }
+                    report.url = url
+                    return report
+                }
+            }
+            var reports: [MemberReport] = []
+            for await report in group { if let report { reports.append(report) } }
+            return reports
+        }
+    }
+
+    /// Makes a member lead that nobody hands over to, whatever it lacks. Never where there is a leader.
+    /// - Throws: `refused` with Patroni's reason.
+    public func failover(at url: String, to candidate: String) async throws(PatroniError) {
+        let body = try Self.json(["candidate": candidate])
+        let answer = try await send(.post, url + "/failover", body: body, limit: .seconds(60))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// Restarts a member's PostgreSQL and returns when it is up again.
+    /// - Throws: `refused` with Patroni's reason.
+    public func restart(at url: String) async throws(PatroniError) {
+        let answer = try await send(.post, url + "/restart", body: Array("{}".utf8), limit: .seconds(90))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// Throws a member's data away and copies its leader's. Returns once that has begun.
+    /// - Throws: `refused` with Patroni's reason.
+    public func reinitialize(at url: String) async throws(PatroniError) {
+        let body = Array(#"{"force": true}"#.utf8)
+        let answer = try await send(.post, url + "/reinitialize", body: body, limit: .seconds(30))
+        guard answer.status == 200 else { throw Self.refusal(answer) }
+    }
+
+    /// What a voter of etcd says of itself.
+    public enum VoterHealth: Sendable, Equatable {
+        /// It answers, and a majority stands behind it.
+        case voting
+        /// It answers, and has no majority.
+        case alone
+        /// It does not answer.
+        case silent
+    }
+
+    /// Whether the etcd at `url` (`https://address:port`) votes. An answer takes it a round of its quorum.
+    public func voter(at url: String, limit: Duration = .seconds(3)) async -> VoterHealth {
+        struct Health: Decodable { var health: String }
+        guard let answer = try? await send(.get, url + "/health", limit: limit) else { return .silent }
+        let health = try? JSONDecoder().decode(Health.self, from: Data(answer.body))
+        return answer.status == 200 && health?.health == "true" ? .voting : .alone
+    }
+
     /// Whether the Patroni at `url` says that it is alive: its loop turned lately.
     public func isAlive(at url: String, limit: Duration) async -> Bool {
         guard let answer = try? await send(.get, url + "/liveness", limit: limit) else { return false }

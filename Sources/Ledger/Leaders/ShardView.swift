@@ -37,6 +37,8 @@ public struct ShardView: Sendable, Equatable, Codable {
         public var timeline: Int?
         /// Octets of WAL behind the leader; nil: unknown.
         public var lag: Int?
+        /// Octets of WAL that it had when it last wrote so into etcd; nil: unknown, or it leads.
+        public var position: Int?
 
         /// Whether it is up and follows its leader or leads.
         public var isLive: Bool { state == "running" || state == "streaming" }
@@ -77,9 +79,10 @@ extension ShardView {
             var url: String?
             var timeline: Int?
             var lag: Lag?
+            var lsn: String?
 
             enum CodingKeys: String, CodingKey {
-                case name, role, state, host, port, timeline, lag
+                case name, role, state, host, port, timeline, lag, lsn
                 case url = "api_url"
             }
         }
@@ -97,6 +100,14 @@ extension ShardView {
         var pause: Bool?
     }
 
+    /// `0/6F64FE8`, PostgreSQL's way to write a place in the WAL, as octets from its beginning.
+    static func octets(_ text: String) -> Int? {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let high = UInt32(parts[0], radix: 16), let low = UInt32(parts[1], radix: 16)
+        else { return nil }
+        return Int(high) << 32 | Int(low)
+    }
+
     /// Reads what `GET /cluster` answers.
     /// - Throws: when it is no answer of Patroni.
     init(shard: String, json: [UInt8]) throws {
@@ -110,7 +121,8 @@ extension ShardView {
                 region: member.name, role: Member.Role(rawValue: member.role ?? "") ?? .other,
                 state: member.state ?? "unknown", host: member.host ?? "", port: member.port ?? 0,
                 // Patroni tells the address of one of its pages.
-                url: (member.url ?? "").replacing("/patroni", with: ""), timeline: member.timeline, lag: lag)
+                url: (member.url ?? "").replacing("/patroni", with: ""), timeline: member.timeline, lag: lag,
+                position: member.lsn.flatMap(Self.octets))
         }.sorted { $0.region < $1.region }
     }
 }

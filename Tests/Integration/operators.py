@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""What an operator of three regions sees and does.
+
+Shown: a member that stopped replicating is named within seconds, in status and in metrics, and mended by the command that stands there; a
+switchover to it is refused with what to do; a forced failover tells what it may lose, asks, and says so afterwards; etcd without its quorum
+is said in words, and every change is refused; the alert rules fire for what they are about; and every command for a local cluster in
+docs/regions.md does what is said of it.
+
+Needs no lock: its loopback addresses are those of a network namespace of its own.
+"""
+import argparse, os, random, re, shlex, shutil, signal, subprocess, sys, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import sites
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--only", choices=["rules", "members", "failover", "etcd", "docs"], action="append")
+arguments = parser.parse_args()
+sites.enter("operators")
+from lab import *
+
+wanted = lambda part: not arguments.only or part in arguments.only
+report = Report("operators: what they see, what they may do, what they read")
+
+
+def rules():
+    """The alert rules, held against Prometheus's own tool."""
+    tool = shutil.which("promtool")
+    if not tool:
+        sys.exit("promtool is missing: apt-get install prometheus")
+    for words in (("check", "rules", "regions.yml"), ("test", "rules", "regions.test.yml")):
+        done = subprocess.run([tool, *words], cwd=f"{ROOT}/deploy/alerts", capture_output=True, text=True, timeout=60)
+        report.check(f"promtool {' '.join(words)}", done.returncode == 0, done.stdout + done.stderr)
+
+
+def region(name):
+    return next(r for r in z.e["regions"] if r["name"] == name)
+
+
+def pid(role, name, shard):
+    return region(name)["pids"][role]["abc".index(shard)]
+
+
+def sql(name, shard, text):
+    return ask(region(name)["postgres"]["abc".index(shard)], text)
+
+
+def receiver(name, shard):
+    return int(sql(name, shard, "SELECT pid FROM pg_stat_wal_receiver") or 0)
+
+
+def status(shard="a"):
+    return z.zegel("shard", "status", shard)
+
+
+def value(name, member, shard="a"):
+    """A gauge of a member, as the worker of r1 shows it."""
+    for url in region("r1")["metrics"]:
+        with contextlib.suppress(OSError):
+            for line in urllib.request.urlopen(url + "/metrics", timeout=5).read().decode().splitlines():
+                if line.startswith(f"zegel_member_{name}{{") and f'shard="{shard}"' in line and f'member="{member}"' in line:
+                    return float(line.rsplit(" ", 1)[1])
+    return None
+
+
+class Writing(threading.Thread):
+    """Something is always being committed: a member that takes none of it stands still."""
+
+    def __init__(self, name, shard):
+        super().__init__(daemon=True)
+        self.ending, self.name, self.shard = threading.Event(), name, shard
+
+    def run(self):
+        while not self.ending.wait(0.3):
+            sql(self.name, self.shard, "SELECT pg_logical_emit_message(true, 'written', repeat('x', 1000))")
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *a):
+        self.ending.set()
+        self.join(10)
+
+
+def is_found(what, words, gauge, command, mend):
+    """A fault in r2's member of shard a: named, shown, gone again."""
+    began = time.monotonic()
+    told = until(lambda: next((l for l in status().stdout.splitlines() if "r2" in l and words in l), None), 30, 0.1)
+    took = time.monotonic() - began
+    report.check(f"{what}: named in status", bool(told), status().stdout)
+    report.figure("named", f"after {took:.1f} s: {told.strip()}")
+    shown = until(lambda: value(gauge, "r2") == 0, 30, 0.2)
+    report.check(f"{what}: shown by zegel_member_{gauge}", bool(shown), str(value(gauge, "r2")))
+    report.figure("shown", f"after {time.monotonic() - began:.1f} s")
+    if command:
+        said = re.search(rf"zegel (shard {command} a --region r2) --dir {re.escape(z.dir)}", told)
+        report.check(f"{what}: with the command that mends it", bool(said), told)
+        done = z.zegel(*said.group(1).split())
+        report.check(f"{what}: {said.group(1)}", done.returncode == 0, done.stderr)
+    else:
+        mend()
+    began = time.monotonic()
+    report.check(f"{what}: gone", bool(until(lambda: status().returncode == 0, 60, 0.5)), status().stdout)
+    report.check(f"{what}: gone from the metric", bool(until(lambda: value(gauge, "r2") == 1, 30, 0.3)))
+    report.figure("gone", f"{time.monotonic() - began:.1f} s after it was mended")
+
+
+def members():
+    with Writing("r1", "a"):
+        sql("r2", "a", "SELECT pg_wal_replay_pause()")
+        is_found("a paused replay", "replay", "replays", "restart", None)
+        sql("r2", "a", "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+        sql("r2", "a", "SELECT pg_reload_conf()")
+        is_found("a member that looks for its leader elsewhere", "does not follow", "receives", "restart", None)
+        frozen = receiver("r2", "a")
+        os.kill(frozen, signal.SIGSTOP)
+        until(lambda: "does not follow" in status().stdout, 30, 0.2)
+        refused = z.zegel("shard", "switchover", "a", "--to", "r2", "--yes")
+        report.check("a switchover to a member that lags is refused, with what to do",
+                     refused.returncode != 0 and "r2" in refused.stderr and "wait until" in refused.stderr, refused.stderr)
+        report.figure("refused", refused.stderr.strip())
+        is_found("a receiver that stands still", "does not follow", "receives", None, lambda: os.kill(frozen, signal.SIGCONT))
+
+
+def failover():
+    refused = z.zegel("shard", "failover", "a", "--to", "r2", "--yes")
+    report.check("a failover where somebody leads is refused, and names the switchover",
+                 refused.returncode != 0 and "zegel shard switchover a --to r2" in refused.stderr, refused.stderr)
+    # r2 receives nothing; r3 acknowledges; then leader and r3 are lost, and r2 is what is left.
+    frozen = receiver("r2", "a")
+    os.kill(frozen, signal.SIGSTOP)
+    rng, client = random.Random(1), Client(z)
+    for number in range(20):
+        client.send("a@demo.test", ["b@bar.test"], message(number, rng))
+    client.quit()
+    held = [region(name)["pids"]["supervisor"][0] for name in ("r1", "r3")]
+    for supervisor in held:
+        os.kill(supervisor, signal.SIGSTOP)
+    for name in ("r1", "r3"):
+        for victim in (pid("patroni", name, "a"), pid("postgres", name, "a")):
+            os.kill(victim, signal.SIGKILL)
+    os.kill(frozen, signal.SIGCONT)
+    none = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader") is None, 60, 0.5)
+    report.check("with leader and one member lost nobody leads", bool(none), status().stdout)
+    # Twice the time in which another takes over where it may: it must not.
+    leads = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader"), 20, 1)
+    shown = status().stdout
+    report.check("the last one does not lead by itself, and status names the failover",
+                 not leads and "zegel shard failover a --to" in shown and "nobody leads" in shown, shown)
+    asked = z.zegel("shard", "failover", "a", "--to", "r2")
+    report.check("a forced failover shows what is at risk, and nobody said yes",
+                 asked.returncode != 0 and "at risk" in asked.stderr and "r1, r3" in asked.stderr and "--yes" in asked.stderr,
+                 asked.stderr)
+    for line in asked.stderr.strip().splitlines():
+        report.figure("shown", line)
+    forced = z.zegel("shard", "failover", "a", "--to", "r2", "--yes")
+    report.check("with --yes it leads, and what was lost is said", forced.returncode == 0 and "lost:" in forced.stderr, forced.stderr)
+    report.figure("said", forced.stderr.strip().splitlines()[-1])
+    shown = status().stdout
+    report.check("it says that commits wait until another follows", "no member acknowledges" in shown, shown)
+    for supervisor in held:
+        os.kill(supervisor, signal.SIGCONT)
+    report.check("the lost members come back as followers, and the leader comes home", z.whole(150), status().stdout)
+
+
+def etcd():
+    stopped = [region(name)["pids"]["etcd"][0] for name in ("r2", "r3")]
+    for one in stopped:
+        os.kill(one, signal.SIGSTOP)
+    try:
+        until(lambda: "no quorum" in status().stdout, 20, 0.2)
+        for command in (["shard", "status"], ["shard", "switchover", "a", "--to", "r2", "--yes"],
+                        ["shard", "failover", "a", "--to", "r2", "--yes"], ["shard", "restart", "a", "--region", "r2"],
+                        ["region", "status"], ["region", "drain", "r1", "--yes"]):
+            began = time.monotonic()
+            done = z.zegel(*command)
+            took, text = time.monotonic() - began, done.stdout + done.stderr
+            report.check(f"etcd without its quorum: zegel {' '.join(command)}",
+                         done.returncode != 0 and "no quorum" in text and "silent: r2, r3" in text
+                         and "zegel local start --region r2" in text and took < 15, f"{took:.1f} s: {text}")
+            report.figure("took", f"{took:.1f} s")
+    finally:
+        for one in stopped:
+            os.kill(one, signal.SIGCONT)
+    report.check("with the quorum back all is well by itself", z.whole(120), z.zegel("shard", "status").stdout)
+    drained = [s["drained"] for s in json.loads(z.zegel("shard", "status", "--json").stdout)]
+    report.check("a drain that was refused changed nothing", not any(drained), str(drained))
+
+
+def docs():
+    """Every command for a local cluster in the fenced blocks of docs/regions.md, in order. A status may tell of troubles; one behind which
+    `refused` stands is refused."""
+    count = 0
+    for command, comment in documented("docs/regions.md"):
+        if "--config" in command or "--plan" in command:
+            continue  # own_machines.py
+        words = shlex.split(command.replace("/var/tmp/zegel3", z.dir))
+        if any(w in words for w in ("switchover", "drain", "kill", "reinit", "restart", "tenant")):
+            z.whole(150)
+        done = subprocess.run([z.bin, *words[1:]], capture_output=True, text=True, timeout=150, stdin=subprocess.DEVNULL)
+        may = [0, 1] if words[2] == "status" else [0]
+        held = done.returncode != 0 if comment.startswith("refused") else done.returncode in may
+        report.check(f"docs: {command}", held, f"status {done.returncode}: {done.stderr[-800:]}{done.stdout[-400:]}")
+        count += 1
+    report.check("docs/regions.md has commands", count > 10, str(count))
+
+
+if wanted("rules"):
+    rules()
+if not arguments.only or set(arguments.only) - {"rules"}:
+    with folder() as path:
+        with Cluster(path, ["delivery.routes=bar.test=127.0.0.1:9"], ["--regions", "3"], patience=200) as z:
+            report.on_failure = z.last_logs
+            report.check("three regions are well", z.whole(120), z.zegel("shard", "status").stdout)
+            for part in (members, failover, etcd, docs):
+                if wanted(part.__name__):
+                    part()
+            z.whole(120)
+            began = time.monotonic()
+            z.down()
+            report.figure("down", f"{time.monotonic() - began:.1f} s")
+print(f"{report.count} passed, 0 failed")
