@@ -84,7 +84,7 @@ public struct LocalSupervisor: Sendable {
                 report.end()
                 await keepUp(prepared)
             }
-            await stop(children)
+            await stop(children, of: prepared)
             group.cancelAll()
             return outcome
         }
@@ -271,14 +271,33 @@ public struct LocalSupervisor: Sendable {
 
     // MARK: Down
 
-    private func stop(_ children: [SupervisedChild]) async {
-        for role in [NodeRole.edge, .worker, .api, .keyring, .guard, .patroni, .postgres, .etcd] {
+    private func stop(_ children: [SupervisedChild], of prepared: PreparedRegion) async {
+        let turns: [[NodeRole]] = [
+            [.edge], [.worker], [.api, .keyring, .guard], [.patroni], [.postgres], [.etcd],
+        ]
+        for roles in turns {
             await withDiscardingTaskGroup { group in
-                for child in children where child.program.role == role {
+                for child in children where roles.contains(child.program.role) {
                     group.addTask { await child.stop() }
                 }
             }
-            logger.info("stopped", metadata: ["role": "\(role.rawValue)"])
+            // A Patroni that had to be killed leaves its PostgreSQL behind.
+            if roles == [.patroni] { await endPostgres(prepared) }
+            logger.info(
+                "stopped", metadata: ["roles": "\(roles.map(\.rawValue).joined(separator: ","))"])
+        }
+    }
+
+    /// Ends PostgreSQLs that are left: fast, and after two seconds at once.
+    private func endPostgres(_ prepared: PreparedRegion) async {
+        for pid in prepared.patroniPostgres { kill(pid, SIGINT) }
+        let deadline = ContinuousClock.now + .seconds(2)
+        while !prepared.patroniPostgres.isEmpty, ContinuousClock.now < deadline {
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        for pid in prepared.patroniPostgres {
+            logger.warning("PostgreSQL did not end in time", metadata: ["pid": "\(pid)"])
+            kill(pid, SIGQUIT)
         }
     }
 

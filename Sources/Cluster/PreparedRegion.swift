@@ -153,7 +153,8 @@ struct PreparedRegion: Sendable {
             name: name, role: .etcd,
             specification: ChildSpecification(
                 engines.etcd, ["--config-file", layout.etcdConfiguration], output: log(name)),
-            grace: .seconds(3))
+            // It wants to hand its place over to peers that may be gone too; what it has acknowledged is on disk.
+            grace: .seconds(1))
         return [etcd]
             + region.members.flatMap { member -> [SupervisedProgram] in
                 let name = layout.name("patroni-\(member.shard)")
@@ -173,7 +174,9 @@ struct PreparedRegion: Sendable {
                 watcher.directory = "/"
                 return [
                     SupervisedProgram(
-                        name: name, role: .patroni, specification: patroni, grace: .seconds(7)),
+                        name: name, role: .patroni, specification: patroni,
+                        // A follower waits up to 10 s for a leader that ends too to let go of it.
+                        grace: .seconds(5)),
                     SupervisedProgram(
                         name: guardName, role: .guard, specification: watcher, grace: .seconds(1)),
                 ]

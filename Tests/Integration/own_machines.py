@@ -339,6 +339,15 @@ with folder() as path:
         same = until(lambda: {rows(region, "a") for region in REGIONS} == {"1,2,3"}, 10, 0.5)
         report.check("every member holds the same rows", bool(same), str({region: rows(region, "a") for region in REGIONS}))
         report.figure("lost until all is well", f"{time.monotonic() - lost:.0f} s")
+        # --- The page's commands, as they stand there.
+        for command, _ in documented("docs/regions.md"):
+            if "--config" not in command:
+                continue
+            if "switchover" in command or "drain" in command:
+                until(lambda: zegel("shard", "status").returncode == 0, 90, 1)
+            words = shlex.split(command.replace("zegel-regions", out))
+            done = subprocess.run([binary(), *words[1:]], capture_output=True, text=True, timeout=90)
+            report.check(f"docs: {command}", done.returncode in ([0, 1] if "status" in words else [0]), done.stdout + done.stderr)
         failed = [key for key, process in z.running.items() if process.poll() is not None]
         report.check("nothing that was started has ended", not failed, str(failed))
     finally:
