@@ -20,7 +20,8 @@ public struct LeaderRoutes: Sendable {
     /// - Parameter asksMembers: every member is asked how it stands, too, for the metrics.
     /// - Throws: `SettingsError` for an authority that cannot be read, `TLSError` for one that cannot be used.
     public init(
-        _ settings: DatabaseSettings, applicationName: String, group: any EventLoopGroup, asksMembers: Bool = false,
+        _ settings: DatabaseSettings, applicationName: String, group: any EventLoopGroup,
+        asksMembers: Bool = false,
         logger: Logger
     ) throws {
         let routes = settings.shards.map { shard in
