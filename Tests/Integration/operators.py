@@ -3,8 +3,9 @@
 
 Shown: a member that stopped replicating is named within seconds, in status and in metrics, and mended by the command that stands there; a
 switchover to it is refused with what to do; a forced failover tells what it may lose, asks, and says so afterwards; etcd without its quorum
-is said in words, and every change is refused; the alert rules fire for what they are about; and every command for a local cluster in
-docs/regions.md does what is said of it.
+is said in words, and every change is refused; while the first shard has no leader mail is taken and an edit of a tenant is refused
+with the reason, never half done; a region whose key service is away opens nothing, and its mail goes from elsewhere; the alert rules fire
+for what they are about; and every command for a local cluster in docs/regions.md does what is said of it.
 
 Needs no lock: its loopback addresses are those of a network namespace of its own.
 """
@@ -13,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import sites
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--only", choices=["rules", "members", "failover", "etcd", "docs"], action="append")
+parser.add_argument("--only", choices=["rules", "members", "keys", "failover", "etcd", "docs"], action="append")
 arguments = parser.parse_args()
 sites.enter("operators")
 from lab import *
@@ -52,14 +53,31 @@ def status(shard="a"):
     return z.zegel("shard", "status", shard)
 
 
-def value(name, member, shard="a"):
-    """A gauge of a member, as the worker of r1 shows it."""
-    for url in region("r1")["metrics"]:
+def gauge(where, name, *labels):
+    """A metric, as a node of a region shows it."""
+    for url in region(where)["metrics"]:
         with contextlib.suppress(OSError):
             for line in urllib.request.urlopen(url + "/metrics", timeout=5).read().decode().splitlines():
-                if line.startswith(f"zegel_member_{name}{{") and f'shard="{shard}"' in line and f'member="{member}"' in line:
+                if re.match(rf"{name}[ {{]", line) and all(label in line for label in labels):
                     return float(line.rsplit(" ", 1)[1])
     return None
+
+
+def value(name, member, shard="a"):
+    """A gauge of a member, as the worker of r1 shows it."""
+    return gauge("r1", f"zegel_member_{name}", f'shard="{shard}"', f'member="{member}"')
+
+
+numbers, rng = iter(range(10_000)), random.Random(1)
+
+
+def send(where, count):
+    """Messages to edges of one region: their ids, None where there was no 250."""
+    client = Roaming(z, 0, give_up=20)
+    client.regions = [region(where)["smtp"][0]]
+    ids = [client.send("a@demo.test", ["b@bar.test"], message(next(numbers), rng)) for _ in range(count)]
+    client.quit()
+    return ids
 
 
 class Writing(threading.Thread):
@@ -129,10 +147,7 @@ def failover():
     # r2 receives nothing; r3 acknowledges; then leader and r3 are lost, and r2 is what is left.
     frozen = receiver("r2", "a")
     os.kill(frozen, signal.SIGSTOP)
-    rng, client = random.Random(1), Client(z)
-    for number in range(20):
-        client.send("a@demo.test", ["b@bar.test"], message(number, rng))
-    client.quit()
+    send("r1", 20)
     held = [region(name)["pids"]["supervisor"][0] for name in ("r1", "r3")]
     for supervisor in held:
         os.kill(supervisor, signal.SIGSTOP)
@@ -142,11 +157,25 @@ def failover():
     os.kill(frozen, signal.SIGCONT)
     none = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader") is None, 60, 0.5)
     report.check("with leader and one member lost nobody leads", bool(none), status().stdout)
+    edit = ["tenant", "set", "later", "--name", "Later", "--ruleset", "secure", "--domain", "later.example"]
+    began = time.monotonic()
+    waiting = subprocess.Popen([z.bin, *edit, "--dir", z.dir], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    ids = send("r2", 5)
+    report.check("while the first shard has no leader other regions take mail by what they know of tenants", all(ids), str(ids))
+    age = gauge("r2", "zegel_edge_control_age_seconds")
+    report.check("how old that is is known", age is not None and age >= 5, str(age))
+    report.figure("age", f"{age:.0f} s")
     # Twice the time in which another takes over where it may: it must not.
     leads = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader"), 20, 1)
     shown = status().stdout
     report.check("the last one does not lead by itself, and status names the failover",
                  not leads and "zegel shard failover a --to" in shown and "nobody leads" in shown, shown)
+    words = waiting.communicate(timeout=60)[1]
+    report.check("an edit of a tenant waits for a leader, then is refused with the reason", waiting.returncode == 1 and "leader" in words,
+                 f"status {waiting.returncode}: {words}")
+    report.figure("refused", f"after {time.monotonic() - began:.0f} s: {words.strip()}")
+    there = lambda: sql("r2", "a", "SELECT count(*) FROM control.tenant WHERE id = 'later'")
+    report.check("and nothing of it is there", there() == "0", str(there()))
     asked = z.zegel("shard", "failover", "a", "--to", "r2")
     report.check("a forced failover shows what is at risk, and nobody said yes",
                  asked.returncode != 0 and "at risk" in asked.stderr and "r1, r3" in asked.stderr and "--yes" in asked.stderr,
@@ -161,6 +190,30 @@ def failover():
     for supervisor in held:
         os.kill(supervisor, signal.SIGCONT)
     report.check("the lost members come back as followers, and the leader comes home", z.whole(150), status().stdout)
+    again = z.zegel(*edit)
+    report.check("the edit, given again, is done", again.returncode == 0 and until(lambda: there() == "1", 10, 0.2), again.stderr)
+
+
+def keys():
+    """The key service of r2 stands still, and its worker has no key open: what r2 takes goes from elsewhere."""
+    [keyring] = region("r2")["pids"]["keyring"]
+    os.kill(keyring, signal.SIGSTOP)
+    try:
+        for worker in region("r2")["pids"]["worker"]:
+            os.kill(worker, signal.SIGKILL)
+        had, began = len(sink.got), time.monotonic()
+        ids = send("r2", 20)
+        report.check("a region whose key service is away takes mail: sealing needs none", all(ids), str(ids))
+        gone = until(lambda: len(sink.got) >= had + 20, 90, 0.2)
+        report.check("the others deliver it", bool(gone), f"{len(sink.got) - had} of 20")
+        report.figure("delivered", f"after {time.monotonic() - began:.1f} s")
+        # It knows once it has claimed something, which the others leave it now and then.
+        away = until(lambda: gauge("r2", "zegel_worker_key_service_away") == 1 or not send("r2", 3), 60, 0.3)
+        report.check("its own worker says that it cannot open", bool(away), str(gauge("r2", "zegel_worker_key_service_away")))
+    finally:
+        os.kill(keyring, signal.SIGCONT)
+    back = until(lambda: gauge("r2", "zegel_worker_key_service_away") == 0 or not send("r2", 3), 60, 0.3)
+    report.check("with the key service back it opens again", bool(back))
 
 
 def etcd():
@@ -209,10 +262,15 @@ if wanted("rules"):
     rules()
 if not arguments.only or set(arguments.only) - {"rules"}:
     with folder() as path:
-        with Cluster(path, ["delivery.routes=bar.test=127.0.0.1:9"], ["--regions", "3"], patience=200) as z:
+        authority = Authority(f"{path}/ca")
+        dns = Dns({}, 5391)
+        dns.add("bar.test", "127.0.0.91")
+        sink = Sink("127.0.0.91", 2691, authority.leaf("mx.bar.test"))
+        settings = ["dns.forwarders=127.0.0.1@5391", "delivery.port=2691", f"delivery.trust_roots={authority.pem}"]
+        with Cluster(path, settings, ["--regions", "3"], patience=200) as z:
             report.on_failure = z.last_logs
             report.check("three regions are well", z.whole(120), z.zegel("shard", "status").stdout)
-            for part in (members, failover, etcd, docs):
+            for part in (members, keys, failover, etcd, docs):
                 if wanted(part.__name__):
                     part()
             z.whole(120)
