@@ -136,7 +136,8 @@ public struct ClusterOperations: Sendable {
         }
         // Etcd goes on calling a member streaming whose receiver stands still.
         func isFit(_ member: ShardView.Member) -> Bool {
-            member.isCandidate && standing.member(member.region)?.follows ?? true
+            member.isCandidate
+                && (standing.leader == nil || standing.member(member.region)?.follows ?? true)
         }
         let candidates = view.members.filter {
             isFit($0) && $0.region != leader.region && !excluded.contains($0.region)

@@ -23,7 +23,9 @@ struct EtcdVotes: Sendable, Equatable {
     private var isShutOut: Bool { silent.count == voters.count }
 
     /// Whether a majority agrees.
-    var hasQuorum: Bool { voters.values.contains(.voting) || (isShutOut && isReached) }
+    var hasQuorum: Bool {
+        voters.values.contains(.voting) || (isReached && (isShutOut || silent.count >= majority))
+    }
 
     /// In words; nil: all is well.
     var trouble: String? {
@@ -39,6 +41,14 @@ struct EtcdVotes: Sendable, Equatable {
                 + mend
         }
         if voters.isEmpty { return "no Patroni reaches etcd: it has no quorum. \(follows)" }
+        let alarms = Set(
+            voters.values.compactMap { health -> String? in
+                if case .alarmed(let words) = health { words } else { nil }
+            })
+        if let alarm = alarms.sorted().first {
+            return
+                "etcd takes nothing in: it says \(alarm). \(follows): etcdctl alarm list, and the disks of its machines"
+        }
         if silent.isEmpty {
             return
                 "etcd has no quorum: its \(voters.count) voters answer, and do not agree on who leads them: look again in a "

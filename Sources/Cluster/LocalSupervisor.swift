@@ -119,6 +119,9 @@ public struct LocalSupervisor: Sendable {
                 let keeper = HomeKeeper(
                     ledger: prepared.ledger, region: prepared.region.name, logger: logger)
                 group.addTask { await keeper.run() }
+                let members = MemberKeeper(
+                    ledger: prepared.ledger, region: prepared.region.name, logger: logger)
+                group.addTask { await members.run() }
             }
         }
     }

@@ -1,5 +1,5 @@
 // What a region on machines of its own has running beside its members, as a local cluster's supervisor does it: leaders are brought home,
-// and the shards that it leads are kept in order.
+// members that do not come back are made anew, and the shards that it leads are kept in order.
 
 import Ledger
 import Logging
@@ -33,6 +33,7 @@ public struct RegionKeeper: Sendable {
         defer { leaders.shutDown() }
         await withDiscardingTaskGroup { group in
             group.addTask { await HomeKeeper(ledger: ledger, region: region, logger: logger).run() }
+            group.addTask { await MemberKeeper(ledger: ledger, region: region, logger: logger).run() }
             group.addTask {
                 while !Task.isCancelled {
                     for shard in databases.shards where await leaders.leader(of: shard.name) == region {

@@ -11,7 +11,7 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
     public var shard: String
     /// The region that would lead.
     public var to: String
-    /// Regions whose member does not answer.
+    /// Regions whose member does not answer, or cannot say what it has.
     public var silent: [String]
     /// The region whose member has more than this one does, and how many octets of WAL; nil: none that answers.
     public var ahead: String?
@@ -25,6 +25,8 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
     public var messages: Int?
     /// Messages that this member has of the minute before its newest transaction; nil: it cannot tell.
     public var lastMinute: Int?
+    /// Whether what the members have still grows: they replay what they had received, and have said less than they have.
+    public var isUnsettled: Bool
     /// Whether it is certain that nothing acknowledged is lost: every acknowledged commit is at two members, so one of all but one that
     /// answer has it, and this one has as much as any.
     public var losesNothing: Bool
@@ -40,6 +42,10 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
         var lines = ["at risk: what was acknowledged and the member in \(to) does not have"]
         if !silent.isEmpty {
             lines.append("  silent          \(silent.joined(separator: ", ")): what they alone have is lost")
+        }
+        if isUnsettled {
+            lines.append(
+                "  not settled     members still replay what they had received: look again in a moment")
         }
         if let ahead { lines.append("  more advanced   \(ahead): a failover to it loses less") }
         lines.append(
@@ -64,11 +70,13 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
     }
 
     /// The risk, from what members and etcd tell.
-    /// - Parameter sites: the regions that have a member.
+    /// - Parameters:
+    ///   - sites: the regions that have a member.
+    ///   - before: what the members said a moment before; nobody leads, so it should be the same.
     /// - Throws: `state` where the member cannot lead.
     init(
         shard: String, to: String, sites: [String], view: ShardView?, reports: [MemberReport],
-        now: Date = Date()
+        before: [MemberReport] = [], now: Date = Date()
     ) throws(ClusterError) {
         guard let own = reports.first(where: { $0.region == to }), let position = own.position else {
             throw ClusterError(
@@ -77,11 +85,18 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
         }
         self.shard = shard
         self.to = to
-        let others = reports.filter { $0.region != to }
-        silent = sites.filter { site in !reports.contains { $0.region == site } }
+        // A Patroni answers also for a PostgreSQL that is down: what that one has, nobody knows.
+        let others = reports.filter { $0.region != to && $0.position != nil }
+        silent = sites.filter { site in site != to && !others.contains { $0.region == site } }
+        let known = [own] + others
+        isUnsettled = known.contains { one in
+            before.contains { $0.region == one.region && $0.position != one.position }
+                || (view?.member(one.region)?.position ?? 0) > (one.position ?? 0)
+        }
         // What is on an older timeline has less, whatever place in the WAL it is at.
+        let areTimelinesKnown = known.allSatisfy { $0.timeline != nil }
         func place(_ report: MemberReport) -> (Int, Int) {
-            (report.timeline ?? 0, report.position ?? 0)
+            (areTimelinesKnown ? report.timeline ?? 0 : 0, report.position ?? 0)
         }
         let best = others.max { place($0) < place($1) }
         ahead = best.flatMap { place($0) > place(own) ? $0.region : nil }
@@ -93,7 +108,7 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
         bytes = max(0, max(most, told ?? 0) - position)
         newest = own.replayedAt
         seconds = own.replayedAt.map { max(0, now.timeIntervalSince($0)) }
-        losesNothing = silent.count < 2 && ahead == nil
+        losesNothing = silent.count < 2 && ahead == nil && areTimelinesKnown && !isUnsettled
         messages = losesNothing ? 0 : nil
     }
 }
@@ -106,27 +121,39 @@ extension ClusterOperations {
         try ledger.checkSite(target)
         let leaders = try leaders()
         defer { leaders.shutDown() }
-        return try await risk(shard, to: target, leaders)
+        var risk = try await risk(shard, to: target, leaders)
+        // All but one answer, so they may choose one of them by themselves, and lose nothing by it: they are given the time.
+        let deadline = ContinuousClock.now + Self.election
+        while risk.silent.count < 2, ContinuousClock.now < deadline {
+            try await pause()
+            risk = try await self.risk(shard, to: target, leaders)
+        }
+        return risk
     }
+
+    /// How long an election takes at most once a lease is over, looks of the members and of this program included.
+    private static let election = Duration.seconds(15)
 
     private func risk(
         _ shard: String, to target: String, _ leaders: ShardLeaders
     ) async throws(ClusterError) -> FailoverRisk {
         try await leaders.votes().demandQuorum()
+        let before = await leaders.patroni.reports(from: leaders.urls(shard))
+        do { try await Task.sleep(for: .seconds(1)) } catch { throw ClusterError(.process, "interrupted") }
         let view = await leaders.view(of: shard)
-        if let leader = view?.leader {
-            guard leader.region != target else {
+        let reports = await leaders.patroni.reports(from: leaders.urls(shard))
+        if let leader = view?.leader?.region ?? reports.first(where: \.leads)?.region {
+            guard leader != target else {
                 throw ClusterError(.state, "shard \(shard) is led by \(target) already")
             }
             throw ClusterError(
                 .state,
-                "shard \(shard) is led by \(leader.region): a planned change loses nothing: "
+                "shard \(shard) is led by \(leader): a planned change loses nothing: "
                     + "\(ledger.place.switchover(shard, to: target)). If that leader is lost, its lease runs out within 20 s, and "
                     + "another takes over by itself where it can")
         }
-        let reports = await leaders.patroni.reports(from: leaders.urls(shard))
         var risk = try FailoverRisk(
-            shard: shard, to: target, sites: ledger.sites, view: view, reports: reports)
+            shard: shard, to: target, sites: ledger.sites, view: view, reports: reports, before: before)
         guard !risk.losesNothing else { return risk }
         if let newest = risk.newest {
             risk.lastMinute = await accepted(shard, by: view?.member(target), since: newest - 60)

@@ -90,7 +90,9 @@ struct ShardTroubles: Sendable {
                 "\(what): \(command("restart", site)), and if that does not help: \(command("reinit", site))"
         }
         if !member.replays {
-            return "the member in \(site) receives and does not replay: \(command("restart", site))"
+            return
+                "the member in \(site) receives and does not replay: a long read may hold that back for 30 s; if it stays so: "
+                + command("restart", site)
         }
         if standing.leader != nil, let seen, !seen.isCandidate {
             return

@@ -200,8 +200,47 @@ import Testing
         )
     }
 
+    @Test func `a member whose PostgreSQL is down may have what nobody else has, though its Patroni answers`()
+        throws
+    {
+        let bare = try MemberReport(
+            json: Array(
+                #"{"state": "start failed", "role": "replica", "patroni": {"version": "4.1.5", "name": "r3"}}"#
+                    .utf8))
+        let risk = try Self.risk([Self.follower("r2"), bare])
+        #expect(!risk.losesNothing && risk.silent == ["r1", "r3"] && risk.messages == nil)
+    }
+
+    @Test func `where a timeline is not known nothing is promised`() throws {
+        var other = Self.follower("r3", received: 900)
+        other.timeline = nil
+        #expect(try !Self.risk([Self.follower("r2"), other]).losesNothing)
+    }
+
+    @Test func `while a member still replays what it had, nothing is promised`() throws {
+        func risk(_ before: Int, told: Int) throws -> FailoverRisk {
+            var view = Self.view([("r2", .replica, "running"), ("r3", .replica, "running")])
+            view.members[1].position = told
+            return try FailoverRisk(
+                shard: "a", to: "r2", sites: Self.regions, view: view,
+                reports: [Self.follower("r2"), Self.follower("r3", received: 900)],
+                before: [Self.follower("r2"), Self.follower("r3", received: before)])
+        }
+        #expect(try risk(900, told: 900).losesNothing)
+        #expect(try risk(800, told: 900).isUnsettled && !risk(800, told: 900).losesNothing)
+        #expect(try risk(900, told: 950).isUnsettled && !risk(900, told: 950).losesNothing)
+    }
+
     @Test func `a member that does not answer cannot be made leader`() {
         #expect(throws: ClusterError.self) { try Self.risk([Self.follower("r3")]) }
+    }
+
+    @Test func `an etcd that has no room is told by its own word`() {
+        let body = Array(#"{"health":"false","reason":"ALARM NOSPACE"}"#.utf8)
+        let health = PatroniClient.VoterHealth(status: 503, body: body)
+        let votes = EtcdVotes(
+            voters: ["r1": health, "r2": health, "r3": health], isReached: false, place: .local("/z"))
+        #expect(!votes.hasQuorum && votes.trouble?.contains("ALARM NOSPACE") == true)
     }
 
     @Test(arguments: [[:], ["r1": PatroniClient.VoterHealth.silent, "r2": .silent, "r3": .silent]])

@@ -15,22 +15,23 @@ import Testing
         let key = KeyReference(batchKeyID: UUID(), index: 0, wrapped: [1])
         static let gather = GroupCommit<Int>.Limits().gather
 
-        init() throws {
+        init(_ change: (inout GroupCommit<Int>.Limits) -> Void = { _ in }) throws {
             var limits = GroupCommit<Int>.Limits()
             limits.overlap = 3
+            change(&limits)
             group = GroupCommit(limits: limits)
             put()
             end(try #require(submission()), .durable)
             now += Self.gather
         }
 
-        func put(_ key: KeyReference? = nil, previousTag: [UInt8]? = nil) {
+        func put(_ key: KeyReference? = nil, tag: [UInt8]? = nil, previousTag: [UInt8]? = nil) {
             let key = key ?? self.key
             let row = MessageRow(
                 id: UUID(), tenant: "demo", acceptedAt: Date(), ruleset: "secure", size: 1, keyedDigest: [1],
                 contentKey: key, metadataKey: key, sealedEnvelope: [1], frames: [[0]], frameCount: 1,
                 deliveries: [DeliveryRow(number: 0, lane: "bar.test")],
-                recipients: [RecipientRow(number: 0, delivery: 0, sealedAddress: [1])], replayTag: nil,
+                recipients: [RecipientRow(number: 0, delivery: 0, sealedAddress: [1])], replayTag: tag,
                 previousTag: previousTag)
             _ = group.enqueue(.message(row), ticket: nil, now: now)
         }
@@ -135,5 +136,49 @@ import Testing
         }
         commits.group.lookedUp(slot, [:], now: commits.now)
         #expect(commits.submission() != nil)
+    }
+
+    @Test("Across midnight: who has yesterday's tag is looked up when what may bring it has ended")
+    func lookUpWaits() throws {
+        let commits = try Overlapping()
+        commits.put(tag: [1])
+        let first = try #require(commits.submission())
+        commits.now += Overlapping.gather
+        commits.put(tag: [2], previousTag: [1])
+        #expect(commits.rests(until: nil))
+        commits.end(first, .durable)
+        guard case .lookUp(_, let tags) = commits.group.next(now: commits.now) else {
+            Issue.record("nothing is looked up")
+            return
+        }
+        #expect(tags == [[1]])
+    }
+
+    @Test("The same within one batch: the repeat is taken up after the first")
+    func lookUpWaitsForItsNeighbour() throws {
+        let commits = try Overlapping()
+        commits.put(tag: [1])
+        commits.put(tag: [2], previousTag: [1])
+        let first = try #require(commits.submission())
+        #expect(first.batch.messages.map(\.replayTag) == [[1]])
+        commits.now += Overlapping.gather
+        #expect(commits.rests(until: nil))
+        commits.end(first, .durable)
+        guard case .lookUp(_, let tags) = commits.group.next(now: commits.now) else {
+            Issue.record("nothing is looked up")
+            return
+        }
+        #expect(tags == [[1]])
+    }
+
+    @Test("Law 9: what is under way is bounded in octets, too")
+    func boundedUnderWay() throws {
+        let commits = try Overlapping { $0.batchBytes = 600 }
+        for _ in 0..<4 { commits.put() }
+        _ = try #require(commits.submission())
+        commits.now += Overlapping.gather
+        _ = try #require(commits.submission())
+        commits.now += Overlapping.gather
+        #expect(commits.rests(until: nil), "each is of more than one batch's octets")
     }
 }

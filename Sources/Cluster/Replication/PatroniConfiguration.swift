@@ -79,6 +79,8 @@ public struct PatroniConfiguration: Sendable {
           bin_dir: \(yamlScalar(paths.programs))
           pgpass: \(yamlScalar(paths.passwords))
           use_unix_socket: true
+          # A rewind that was broken off leaves data that is of no use: the member is copied anew, without anybody being asked.
+          remove_data_directory_on_rewind_failure: true
           # A new member does not wait for the leader's next checkpoint.
           basebackup:
             - checkpoint: fast

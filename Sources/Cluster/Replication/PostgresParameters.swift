@@ -69,7 +69,7 @@ extension PostgresParameter {
     /// What Patroni lets nobody set on one member alone.
     static let shared: [PostgresParameter] = [
         .init("wal_level", "replica"),
-        .init("max_connections", "200"),
+        .init("max_connections", "400"),
         .init("max_wal_senders", "10"),
         .init("max_replication_slots", "10"),
         .init("wal_log_hints", "on"),

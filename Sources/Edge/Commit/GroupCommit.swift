@@ -59,8 +59,12 @@ package struct GroupCommit<Ticket: Sendable> {
         var isFresh = false
         /// It needs a batch key that the shard may not have: two transactions that bring the same one would wait for each other.
         var bringsKeys = false
+        /// Octets of content.
+        var size = 0
 
         var mayOverlap: Bool { isFresh && !bringsKeys }
+        /// Yesterday's tags that are to be looked up first.
+        var untried: [[UInt8]] { items.compactMap { $0.isPreviousTagTried ? nil : $0.previousTag } }
     }
 
     /// Names a transaction among those under way.
@@ -90,8 +94,12 @@ package struct GroupCommit<Ticket: Sendable> {
         case lookUp(Group)
 
         var mayOverlap: Bool {
+            group.mayOverlap
+        }
+
+        var group: Group {
             switch self {
-            case .submission(let group, _, _), .lookUp(let group): group.mayOverlap
+            case .submission(let group, _, _), .lookUp(let group): group
             }
         }
     }
@@ -124,11 +132,12 @@ package struct GroupCommit<Ticket: Sendable> {
     var pace: CommitPace
     /// Batch keys of transactions whose outcome is not known: every later one carries them until one is durable.
     var unsureKeys: [BatchKeyRow] = []
-    /// Batch keys that are durably in the shard.
+    /// Batch keys that are durably in the shard: those of late, and those from before.
     private var knownKeys: Set<UUID> = []
+    private var olderKeys: Set<UUID> = []
     var answers: [(ticket: Ticket, answer: IntakeAnswer)] = []
 
-    /// Batch keys that are remembered; one that is not is looked for in the shard.
+    /// Batch keys that are remembered, twice; one that is not is looked for in the shard.
     private static var knownKeyLimit: Int { 4096 }
 
     package init(limits: Limits = Limits()) {
@@ -262,13 +271,28 @@ package struct GroupCommit<Ticket: Sendable> {
             asked.isEmpty,
             groups.allSatisfy(\.mayOverlap), underWay.values.allSatisfy(\.mayOverlap)
         else { return .rest(until: nil) }
+        if let group = groups.last, isAwaited(group) { return .rest(until: nil) }
         if let group = groups.popLast() { return begin(group) }
         if queue.isEmpty { return .wait(until: nil) }
         if let end = pace.restBeside(at: now), !flushes, !isBatchWaiting { return .rest(until: end) }
+        // Law 9: what is under way is bounded as one batch and its successor are.
+        guard underWay.values.reduce(0, { $0 + $1.group.size }) < 2 * limits.batchBytes else {
+            return .rest(until: nil)
+        }
         let group = nextGroup(now)
-        if group.mayOverlap { return begin(group) }
+        if group.mayOverlap, !isAwaited(group) { return begin(group) }
         groups.append(group)
         return .rest(until: nil)
+    }
+
+    /// Whether a look-up for this group would miss what a transaction under way is about to bring. Under one key the tags themselves
+    /// collide; yesterday's are only looked for.
+    private func isAwaited(_ group: Group) -> Bool {
+        let untried = Set(group.untried)
+        return !untried.isEmpty
+            && underWay.values.contains { other in
+                other.group.items.contains { $0.replayTag.map(untried.contains) ?? false }
+            }
     }
 
     /// Whether as much waits as one transaction takes.
@@ -284,16 +308,32 @@ package struct GroupCommit<Ticket: Sendable> {
             group.items.append(queue.removeFirst())
         }
         queuedBytes -= size
+        group.size = size
         pace.began(items: group.items.count, at: now)
-        group.bringsKeys = group.items.contains { item in
-            item.batchKeys.contains { !knownKeys.contains($0) }
-        }
+        group.bringsKeys = group.items.contains { !$0.batchKeys.allSatisfy(isKnown) }
         return group
     }
 
-    private mutating func begin(_ group: Group) -> Step {
+    private func isKnown(_ key: UUID) -> Bool { knownKeys.contains(key) || olderKeys.contains(key) }
+
+    /// Puts those aside whose bytes another of the group has under yesterday's key: they are looked up when that one is there.
+    private mutating func setAside(_ group: inout Group) {
+        let tags = Set(group.items.compactMap(\.replayTag))
+        func follows(_ item: Item) -> Bool {
+            !item.isPreviousTagTried && item.previousTag.map(tags.contains) ?? false
+        }
+        guard group.items.contains(where: follows) else { return }
+        var later = group
+        later.items = group.items.filter(follows)
+        group.items.removeAll(where: follows)
+        groups.append(later)
+    }
+
+    private mutating func begin(_ all: Group) -> Step {
+        var group = all
+        setAside(&group)
         lastSlot += 1
-        let untried = group.items.compactMap { $0.isPreviousTagTried ? nil : $0.previousTag }
+        let untried = group.untried
         if !untried.isEmpty {
             underWay[lastSlot] = .lookUp(group)
             return .lookUp(lastSlot, untried)
@@ -315,12 +355,15 @@ package struct GroupCommit<Ticket: Sendable> {
         tagsSince = nil
         return .submit(
             lastSlot, batch, isRepeat: group.isRepeat || !unsureKeys.isEmpty,
-            lacking: used.subtracting(knownKeys).subtracting(carried))
+            lacking: used.filter { !isKnown($0) && !carried.contains($0) })
     }
 
     /// A transaction with these keys, or with messages under them, is durable: so they are there.
     mutating func found(_ keys: Set<UUID>) {
-        if knownKeys.count > Self.knownKeyLimit { knownKeys = [] }
+        if knownKeys.count > Self.knownKeyLimit {
+            olderKeys = knownKeys
+            knownKeys = []
+        }
         knownKeys.formUnion(keys)
         unsureKeys.removeAll { keys.contains($0.id) }
     }
@@ -340,6 +383,11 @@ extension GroupCommit.Item {
 
     var previousTag: [UInt8]? {
         if case .message(let row) = work { return row.previousTag }
+        return nil
+    }
+
+    var replayTag: [UInt8]? {
+        if case .message(let row) = work { return row.replayTag }
         return nil
     }
 

@@ -83,9 +83,10 @@ public struct LeaderWatch: Service, CustomStringConvertible {
         var before: ShardStanding?
         var known: Set<String> = []
         while !Task.isCancelled {
+            let view = try? await patroni.view(of: shard, from: urls)
             let reports = await patroni.reports(from: urls)
-            known.formUnion(reports.map(\.region))
-            var standing = ShardStanding(shard: shard, view: nil, reports: reports, known: known)
+            known.formUnion((view?.members.map(\.region) ?? []) + reports.map(\.region))
+            var standing = ShardStanding(shard: shard, view: view, reports: reports, known: known)
             let look = standing
             if let before { standing.compare(with: before) }
             before = look

@@ -10,14 +10,15 @@ struct MemberGauges {
         Gauge(label: "zegel_member_" + name, dimensions: [("shard", shard), ("member", region)])
     }
 
-    /// Tells how they stand now. Nothing is said of whether they follow while none of them leads.
+    /// Tells how they stand now; what cannot be known, as whether they follow while none of them leads, is no number.
     func show(_ standing: ShardStanding) {
+        let isLed = standing.leader != nil
+        func known(_ flag: Bool) -> Double { isLed ? (flag ? 1 : 0) : .nan }
         for member in standing.members {
             gauge("answers", member.region).record(member.answers ? 1 : 0)
-            guard standing.leader != nil else { continue }
-            gauge("receives", member.region).record(member.follows ? 1 : 0)
-            gauge("replays", member.region).record(member.replays ? 1 : 0)
-            if let lag = member.lagSeconds { gauge("replay_lag_seconds", member.region).record(lag) }
+            gauge("receives", member.region).record(known(member.follows))
+            gauge("replays", member.region).record(known(member.replays))
+            gauge("replay_lag_seconds", member.region).record(isLed ? member.lagSeconds ?? .nan : .nan)
         }
     }
 }

@@ -166,16 +166,16 @@ public struct PatroniClient: Sendable {
         case voting
         /// It answers, and has no majority.
         case alone
+        /// It answers, and has a reason of its own not to work: its words.
+        case alarmed(String)
         /// It does not answer.
         case silent
     }
 
     /// Whether the etcd at `url` (`https://address:port`) votes. An answer takes it a round of its quorum.
     public func voter(at url: String, limit: Duration = .seconds(3)) async -> VoterHealth {
-        struct Health: Decodable { var health: String }
         guard let answer = try? await send(.get, url + "/health", limit: limit) else { return .silent }
-        let health = try? JSONDecoder().decode(Health.self, from: Data(answer.body))
-        return answer.status == 200 && health?.health == "true" ? .voting : .alone
+        return VoterHealth(status: answer.status, body: answer.body)
     }
 
     /// Whether the Patroni at `url` says that it is alive: its loop turned lately.
@@ -214,5 +214,23 @@ public struct PatroniClient: Sendable {
 private struct NoNames: DNSResolving {
     func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
         throw DNSFailure(.resolverFailed, "names of members are not looked up")
+    }
+}
+
+extension PatroniClient.VoterHealth {
+    /// Reads what etcd answers to `GET /health`.
+    init(status: Int, body: [UInt8]) {
+        struct Health: Decodable {
+            var health: String
+            var reason: String?
+        }
+        let answer = try? JSONDecoder().decode(Health.self, from: Data(body))
+        if status == 200, answer?.health == "true" {
+            self = .voting
+        } else if let reason = answer?.reason, reason.contains("ALARM") {
+            self = .alarmed(reason)
+        } else {
+            self = .alone
+        }
     }
 }
