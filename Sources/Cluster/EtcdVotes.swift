@@ -23,9 +23,9 @@ struct EtcdVotes: Sendable, Equatable {
     private var isShutOut: Bool { silent.count == voters.count }
 
     /// Whether a majority agrees.
-    var hasQuorum: Bool {
-        voters.values.contains(.voting) || (isReached && (isShutOut || silent.count >= majority))
-    }
+    ///
+    /// A Patroni counts what one lone voter answers as reaching etcd: so a voter that this machine reaches knows better.
+    var hasQuorum: Bool { voters.values.contains(.voting) || (isShutOut && isReached) }
 
     /// In words; nil: all is well.
     var trouble: String? {
