@@ -4,41 +4,73 @@ import Ledger
 import Logging
 
 /// Whether the member of a region has been lost to its shard for so long that it should be copied anew. A value without I/O.
+///
+/// Its data is thrown away for it, so every doubt counts for the member: only what its leader itself says of it counts, only time in which
+/// nothing moved, and only while another member has all that was acknowledged.
 struct LostMember {
-    /// How long one that is up may not follow.
-    static let patience = Duration.seconds(120)
-    /// How long one may take to start: replaying what it had takes time.
-    static let startPatience = Duration.seconds(300)
+    /// Octets that the other member may lack.
+    static let lag = 1 << 20
 
     let region: String
-    private var since: ContinuousClock.Instant?
+    private var lost = Duration.zero
+    private var last: (at: ContinuousClock.Instant, received: Int?, replayed: Int?)?
+    /// How often it was made anew since it followed last.
+    private var times = 0
 
     init(region: String) { self.region = region }
 
-    /// Whether it is to be made anew, by how the shard stands now.
+    /// How long a member may stay in a state, Patroni's word; nil: it is being made, and nothing is counted.
+    static func patience(_ state: String) -> Duration? {
+        switch state {
+        case "running", "start failed", "crashed": .seconds(120)
+        // Replaying what it had takes time.
+        case "starting": .seconds(300)
+        // Patroni rewinds it, or has found it of no use.
+        case "stopped": .seconds(900)
+        default: nil
+        }
+    }
+
+    /// Whether it is to be made anew, by how the shard stands now. Stays so until ``wasMadeAnew()``.
     mutating func isLost(
         _ view: ShardView?, _ standing: ShardStanding, at now: ContinuousClock.Instant
     ) -> Bool {
-        guard let view, !view.isPaused, let leader = view.liveLeader, leader.region != region,
-            // What was acknowledged is at two others: nothing that this one has is needed.
-            view.members.contains(where: { $0.isCandidate && $0.region != region }),
-            let own = standing.member(region), own.answers, !own.follows, let state = own.state
-        else {
-            since = nil
+        // Whatever cannot be known at this look says nothing for or against it.
+        guard let view, !view.isPaused, let leader = standing.leader,
+            leader.region == view.liveLeader?.region,
+            let own = standing.member(region), own.answers, let state = own.state
+        else { return false }
+        let before = last
+        last = (now, own.received, own.replayed)
+        if own.follows {
+            (lost, times) = (.zero, 0)
             return false
         }
-        let patience: Duration
-        switch state {
-        case "running", "start failed", "crashed": patience = Self.patience
-        case "starting": patience = Self.startPatience
-        // It is being copied or rewound already, or somebody has stopped it.
-        default: return false
+        guard let patience = Self.patience(state) else {
+            lost = .zero
+            return false
         }
-        let began = since ?? now
-        since = began
-        guard now - began >= patience else { return false }
-        since = nil
-        return true
+        let moves = before.map { own.received != $0.received || own.replayed != $0.replayed } ?? true
+        if own.isCatchingUp || moves {
+            lost = .zero
+            return false
+        }
+        if let before { lost += min(now - before.at, .seconds(30)) }
+        return lost >= patience * (1 << min(times, 6)) && isCovered(view, standing, leader.region)
+    }
+
+    /// What was acknowledged is at the leader and at another that lacks next to nothing of it.
+    private func isCovered(_ view: ShardView, _ standing: ShardStanding, _ leader: String) -> Bool {
+        standing.members.contains { other in
+            other.region != region && other.region != leader && other.follows && other.isSynchronous
+                && other.lag.map { $0 < Self.lag } ?? false && view.member(other.region)?.isCandidate == true
+        } && view.member(region)?.isCandidate == false
+    }
+
+    /// Its copy has begun.
+    mutating func wasMadeAnew() {
+        lost = .zero
+        times += 1
     }
 }
 
@@ -53,8 +85,20 @@ struct MemberKeeper: Sendable {
 
     /// Watches until cancelled.
     func run() async {
-        guard let leaders = try? ShardLeaders(ledger) else { return }
-        defer { leaders.shutDown() }
+        while !Task.isCancelled {
+            do {
+                let leaders = try ShardLeaders(ledger)
+                await watch(leaders)
+                leaders.shutDown()
+            } catch {
+                logger.warning(
+                    "members are not watched; again in a minute", metadata: ["reason": "\(error)"])
+                try? await Task.sleep(for: .seconds(60))
+            }
+        }
+    }
+
+    private func watch(_ leaders: ShardLeaders) async {
         var members = ledger.shards.map { (shard: $0.name, member: LostMember(region: region)) }
         while !Task.isCancelled {
             do { try await Task.sleep(for: Self.interval) } catch { return }
@@ -62,23 +106,26 @@ struct MemberKeeper: Sendable {
                 let shard = members[index].shard
                 let (view, standing) = await leaders.standing(of: shard)
                 guard members[index].member.isLost(view, standing, at: .now) else { continue }
-                await remake(shard, leaders)
+                if await remake(shard, leaders) { members[index].member.wasMadeAnew() }
             }
         }
     }
 
-    private func remake(_ shard: String, _ leaders: ShardLeaders) async {
+    /// Never by force: whatever Patroni is about with the member ends first.
+    private func remake(_ shard: String, _ leaders: ShardLeaders) async -> Bool {
         let reports = await leaders.patroni.reports(from: leaders.urls(shard))
-        guard let url = reports.first(where: { $0.region == region })?.url else { return }
+        guard let url = reports.first(where: { $0.region == region })?.url else { return false }
         do {
-            try await leaders.patroni.reinitialize(at: url)
+            try await leaders.patroni.reinitialize(at: url, force: false)
             logger.warning(
                 "a member that did not come back is made anew",
                 metadata: ["shard": "\(shard)", "region": "\(region)"])
+            return true
         } catch {
-            logger.warning(
-                "a member could not be made anew; again later",
+            logger.notice(
+                "a member could not be made anew; again at once",
                 metadata: ["shard": "\(shard)", "reason": "\(error)"])
+            return false
         }
     }
 }

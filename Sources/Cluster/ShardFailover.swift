@@ -72,7 +72,7 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
     /// The risk, from what members and etcd tell.
     /// - Parameters:
     ///   - sites: the regions that have a member.
-    ///   - before: what the members said a moment before; nobody leads, so it should be the same.
+    ///   - before: what the members said at earlier looks; nobody leads, so it should be the same.
     /// - Throws: `state` where the member cannot lead.
     init(
         shard: String, to: String, sites: [String], view: ShardView?, reports: [MemberReport],
@@ -90,7 +90,7 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
         silent = sites.filter { site in site != to && !others.contains { $0.region == site } }
         let known = [own] + others
         isUnsettled = known.contains { one in
-            before.contains { $0.region == one.region && $0.position != one.position }
+            one.isReplayPaused || before.contains { $0.region == one.region && $0.position != one.position }
                 || (view?.member(one.region)?.position ?? 0) > (one.position ?? 0)
         }
         // What is on an older timeline has less, whatever place in the WAL it is at.
@@ -121,12 +121,13 @@ extension ClusterOperations {
         try ledger.checkSite(target)
         let leaders = try leaders()
         defer { leaders.shutDown() }
-        var risk = try await risk(shard, to: target, leaders)
+        var earlier: [MemberReport] = []
+        var risk = try await risk(shard, to: target, leaders, &earlier)
         // All but one answer, so they may choose one of them by themselves, and lose nothing by it: they are given the time.
         let deadline = ContinuousClock.now + Self.election
         while risk.silent.count < 2, ContinuousClock.now < deadline {
             try await pause()
-            risk = try await self.risk(shard, to: target, leaders)
+            risk = try await self.risk(shard, to: target, leaders, &earlier)
         }
         return risk
     }
@@ -134,11 +135,12 @@ extension ClusterOperations {
     /// How long an election takes at most once a lease is over, looks of the members and of this program included.
     private static let election = Duration.seconds(15)
 
+    /// - Parameter earlier: what members said at the looks before; this one's is added.
     private func risk(
-        _ shard: String, to target: String, _ leaders: ShardLeaders
+        _ shard: String, to target: String, _ leaders: ShardLeaders, _ earlier: inout [MemberReport]
     ) async throws(ClusterError) -> FailoverRisk {
         try await leaders.votes().demandQuorum()
-        let before = await leaders.patroni.reports(from: leaders.urls(shard))
+        earlier += await leaders.patroni.reports(from: leaders.urls(shard))
         do { try await Task.sleep(for: .seconds(1)) } catch { throw ClusterError(.process, "interrupted") }
         let view = await leaders.view(of: shard)
         let reports = await leaders.patroni.reports(from: leaders.urls(shard))
@@ -153,7 +155,7 @@ extension ClusterOperations {
                     + "another takes over by itself where it can")
         }
         var risk = try FailoverRisk(
-            shard: shard, to: target, sites: ledger.sites, view: view, reports: reports, before: before)
+            shard: shard, to: target, sites: ledger.sites, view: view, reports: reports, before: earlier)
         guard !risk.losesNothing else { return risk }
         if let newest = risk.newest {
             risk.lastMinute = await accepted(shard, by: view?.member(target), since: newest - 60)
@@ -187,9 +189,11 @@ extension ClusterOperations {
     ) async throws(ClusterError) {
         let leaders = try leaders()
         defer { leaders.shutDown() }
-        let now = try await risk(confirmed.shard, to: confirmed.to, leaders)
+        var earlier: [MemberReport] = []
+        let now = try await risk(confirmed.shard, to: confirmed.to, leaders, &earlier)
         guard now.bytes <= confirmed.bytes, now.losesNothing || !confirmed.losesNothing,
-            now.silent == confirmed.silent
+            now.silent == confirmed.silent, now.ahead == confirmed.ahead,
+            !now.isUnsettled || confirmed.isUnsettled
         else {
             throw ClusterError(.state, "what is at risk has changed meanwhile; look again")
         }
@@ -243,7 +247,7 @@ extension ClusterOperations {
         say("shard \(shard): the member in \(region) is \(anew ? "made anew" : "restarted")")
         do {
             if anew {
-                try await leaders.patroni.reinitialize(at: url)
+                try await leaders.patroni.reinitialize(at: url, force: true)
             } else {
                 try await leaders.patroni.restart(at: url)
             }

@@ -1,4 +1,4 @@
-// When a member is copied anew without anybody being asked: never while it may come back by itself, or while it is needed.
+// When a member is copied anew without anybody being asked: never while it may come back by itself, or while what it has is needed.
 
 import Testing
 
@@ -8,77 +8,118 @@ import Testing
 @Suite struct LostMemberTests {
     static let start = ContinuousClock.now
 
-    static func view(
-        leader: String? = "r1", other: String = "streaming", isPaused: Bool = false
-    ) -> ShardView {
-        func member(_ region: String, _ role: ShardView.Member.Role, _ state: String) -> ShardView.Member {
-            ShardView.Member(
-                region: region, role: role, state: state, host: "", port: 0, url: "", timeline: 1, lag: 0)
-        }
-        return ShardView(
-            shard: "a",
-            members: [
-                member("r1", leader == "r1" ? .leader : .replica, "running"),
-                member("r2", leader == "r2" ? .leader : .replica, "running"), member("r3", .quorum, other),
-            ], isPaused: isPaused)
-    }
+    /// How a shard looks: r1 leads, r2 is the member in question, r3 the other.
+    struct Scene {
+        var state = "running"
+        var follows = false
+        var isCatchingUp = false
+        var answers = true
+        var received: Int?
+        var leaderAnswers = true
+        var leader: String? = "r1"
+        var isPaused = false
+        var other = (follows: true, received: 100)
+        var isCandidate = false
 
-    static func standing(_ state: String, follows: Bool = false, answers: Bool = true) -> ShardStanding {
-        var reports = [
-            MemberReport(
-                region: "r1", leads: true, state: "running", timeline: 1, written: 100, isReplayPaused: false,
-                followers: follows ? ["r2": false, "r3": true] : ["r3": true]),
-            MemberReport(
-                region: "r3", leads: false, state: "running", timeline: 1, received: 100,
-                isReplayPaused: false, followers: [:]),
-        ]
-        if answers {
-            reports.append(
+        var view: ShardView {
+            func member(_ region: String, _ role: ShardView.Member.Role, _ state: String) -> ShardView.Member
+            {
+                ShardView.Member(
+                    region: region, role: role, state: state, host: "", port: 0, url: "", timeline: 1, lag: 0)
+            }
+            return ShardView(
+                shard: "a",
+                members: [
+                    member("r1", leader == "r1" ? .leader : .replica, "running"),
+                    member("r2", isCandidate ? .quorum : .replica, isCandidate ? "streaming" : "running"),
+                    member("r3", .quorum, "streaming"),
+                ], isPaused: isPaused)
+        }
+
+        var standing: ShardStanding {
+            func report(_ region: String, _ state: String, received: Int?) -> MemberReport {
                 MemberReport(
-                    region: "r2", leads: false, state: state, isReplayPaused: false, followers: [:]))
+                    region: region, leads: false, state: state, timeline: 1, received: received,
+                    replayed: received, isReplayPaused: false, followers: [:])
+            }
+            var reports = [report("r3", "running", received: other.received)]
+            if answers { reports.append(report("r2", state, received: received)) }
+            if leaderAnswers {
+                var followers: [String: Bool] = other.follows ? ["r3": true] : [:]
+                if follows { followers["r2"] = false }
+                var leading = MemberReport(
+                    region: "r1", leads: true, state: "running", timeline: 1, written: 100,
+                    isReplayPaused: false, followers: followers)
+                if isCatchingUp { leading.catchingUp = ["r2"] }
+                reports.append(leading)
+            }
+            return ShardStanding(shard: "a", view: view, reports: reports, known: ["r1", "r2", "r3"])
         }
-        return ShardStanding(shard: "a", view: nil, reports: reports, known: ["r1", "r2", "r3"])
     }
 
-    /// When it is made anew, in seconds; nil: not within ten minutes.
-    static func remade(_ view: ShardView?, _ standing: ShardStanding) -> Int? {
-        var member = LostMember(region: "r2")
-        return stride(from: 0, through: 600, by: 10).first {
-            member.isLost(view, standing, at: start + .seconds($0))
+    /// When it is made anew, in seconds; nil: not within half an hour.
+    static func remade(
+        _ member: inout LostMember, from begin: Int = 0, _ scene: (Int) -> Scene
+    ) -> Int? {
+        stride(from: begin, through: begin + 1800, by: 10).first {
+            let now = scene($0)
+            return member.isLost(now.view, now.standing, at: start + .seconds($0))
         }
+    }
+
+    static func remade(_ scene: Scene) -> Int? {
+        var member = LostMember(region: "r2")
+        return remade(&member) { _ in scene }
     }
 
     @Test(
         arguments: [
-            ("running", 120), ("start failed", 120), ("crashed", 120), ("starting", 300), ("stopped", nil),
-            ("creating replica", nil), ("running custom bootstrap script", nil),
+            ("running", 120), ("start failed", 120), ("crashed", 120), ("starting", 300), ("stopped", 900),
+            ("creating replica", nil), ("running custom bootstrap script", nil), ("unknown", nil),
         ] as [(String, Int?)])
-    func `one that is up, or will not start, is given time; one that is being made is left alone`(
+    func `one in which nothing moves is given time by its state; one that is being made is left alone`(
         _ state: String, _ seconds: Int?
     ) {
-        #expect(Self.remade(Self.view(), Self.standing(state)) == seconds)
+        #expect(Self.remade(Scene(state: state)) == seconds)
     }
 
-    @Test func `one that follows, leads or does not answer is left alone`() {
-        #expect(Self.remade(Self.view(), Self.standing("running", follows: true)) == nil)
-        #expect(Self.remade(Self.view(leader: "r2"), Self.standing("running")) == nil)
-        #expect(Self.remade(Self.view(), Self.standing("", answers: false)) == nil)
+    @Test(
+        arguments: [
+            ("it follows", Scene(follows: true)), ("it is sent what it missed", Scene(isCatchingUp: true)),
+            ("it does not answer", Scene(answers: false)),
+            ("its leader does not answer here", Scene(leaderAnswers: false)),
+            ("nobody leads", Scene(leader: nil)), ("Patroni is paused", Scene(isPaused: true)),
+            ("no other follows", Scene(other: (false, 100))),
+            ("the other lags", Scene(other: (true, 100 - (1 << 20)))),
+            ("its own acknowledgement may count", Scene(isCandidate: true)),
+        ] as [(String, Scene)])
+    func `it is left alone where`(_ why: String, _ scene: Scene) {
+        #expect(Self.remade(scene) == nil, "\(why)")
     }
 
-    @Test func `nothing is thrown away without a leader, without another that follows, or under a pause`() {
-        #expect(Self.remade(nil, Self.standing("running")) == nil)
-        #expect(Self.remade(Self.view(leader: nil), Self.standing("running")) == nil)
-        #expect(Self.remade(Self.view(other: "running"), Self.standing("running")) == nil)
-        #expect(Self.remade(Self.view(isPaused: true), Self.standing("running")) == nil)
-    }
-
-    @Test func `time begins anew once it has followed`() {
+    @Test func `one that moves on is none that is lost`() {
         var member = LostMember(region: "r2")
-        let (lost, fine) = (Self.standing("running"), Self.standing("running", follows: true))
-        let early = member.isLost(Self.view(), lost, at: Self.start)
-        let between = member.isLost(Self.view(), fine, at: Self.start + .seconds(60))
-        let after = member.isLost(Self.view(), lost, at: Self.start + .seconds(130))
-        let late = member.isLost(Self.view(), lost, at: Self.start + .seconds(250))
-        #expect([early, between, after, late] == [false, false, false, true])
+        #expect(Self.remade(&member) { Scene(state: "starting", received: $0) } == nil)
+    }
+
+    @Test func `a look that tells nothing changes nothing; a copy that is under way begins the time anew`() {
+        var member = LostMember(region: "r2")
+        let patchy = Self.remade(&member) { Scene(answers: $0 % 20 == 0) }
+        #expect(patchy == 120)
+        member = LostMember(region: "r2")
+        let copied = Self.remade(&member) { Scene(state: $0 == 100 ? "creating replica" : "running") }
+        #expect(copied == 220)
+    }
+
+    @Test func `each time it is made anew in vain the next takes twice as long`() throws {
+        var member = LostMember(region: "r2")
+        let first = try #require(Self.remade(&member) { _ in Scene() })
+        member.wasMadeAnew()
+        let second = try #require(Self.remade(&member, from: first + 10) { _ in Scene() })
+        #expect(second - first >= 240)
+        let again = Scene(follows: true)
+        _ = member.isLost(again.view, again.standing, at: Self.start + .seconds(second + 10))
+        let third = try #require(Self.remade(&member, from: second + 20) { _ in Scene() })
+        #expect(third - second <= 150)
     }
 }

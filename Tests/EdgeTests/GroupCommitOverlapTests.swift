@@ -154,6 +154,24 @@ import Testing
         #expect(tags == [[1]])
     }
 
+    @Test("Nor is what has yesterday's tag itself begun beside one that looked for it in vain")
+    func lateOfYesterdayWaits() throws {
+        let commits = try Overlapping()
+        commits.put(tag: [2], previousTag: [1])
+        guard case .lookUp(let slot, _) = commits.group.next(now: commits.now) else {
+            Issue.record("nothing is looked up")
+            return
+        }
+        commits.now += Overlapping.gather
+        commits.put(tag: [1])
+        #expect(commits.rests(until: nil))
+        commits.group.lookedUp(slot, [:], now: commits.now)
+        let first = try #require(commits.submission())
+        #expect(commits.rests(until: nil))
+        commits.end(first, .durable)
+        #expect(try #require(commits.submission()).batch.messages.map(\.replayTag) == [[1]])
+    }
+
     @Test("The same within one batch: the repeat is taken up after the first")
     func lookUpWaitsForItsNeighbour() throws {
         let commits = try Overlapping()

@@ -3,8 +3,10 @@
 way, their disks full; their etcd, one Patroni or one PostgreSQL alone killed or standing still; sometimes two of these at once.
 
 Clients have the edges of all regions, those of a region in trouble too, lose connections and repeat the same bytes. Shown after each
-round: 0 of the messages that got 250 are lost; who got one twice is told by marks, at most one copy is without; not more copies than
-final dots and accepts stayed without an answer; every delivery ends; every member of each shard holds the same rows.
+round: 0 of the messages that got 250 are lost; who got one twice is told by marks, at most one copy is without; neither more copies nor
+more marks than final dots and accepts stayed without a certain answer; every delivery ends; every member of each shard holds the same
+rows. And over all rounds at the end, so that a copy that comes late counts. Every kind of fault is drawn before one comes again, and each
+is seen to have happened.
 
     faults.py [--rounds N] [--messages N] [--seed S] [--only KIND…]
 
@@ -29,6 +31,20 @@ KINDS = arguments.only or REGIONWIDE + PARTS
 CONNECTIONS = 12
 
 
+def state(pid):
+    """The letter of a process's state; nothing: it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    return ""
+
+
+def stands_still(pids):
+    moving = lambda: [p for p in pids if state(p) not in ("T", "t", "Z", "")]
+    still = until(lambda: not moving(), 5, 0.05)
+    return bool(pids and still) or f"{len(moving())} of {len(pids)} go on"
+
+
 class Fault:
     """One kind of trouble of one region: begun, and over again."""
 
@@ -42,35 +58,37 @@ class Fault:
         return region["pids"].get(part, [])
 
     def begin(self):
+        """Answers whether it has happened: True, or what is to be seen instead."""
         kind = self.kind
         if kind == "killed":
-            self.z.zegel("local", "kill", "--region", self.site.name)
+            done = self.z.zegel("local", "kill", "--region", self.site.name)
+            return done.returncode == 0 or done.stderr
         elif kind == "frozen":
             self.site.freeze()
-        elif kind == "cut off":
-            sites.cut(self.site, self.others)
-        elif kind == "cut off from one":
-            sites.cut(self.site, [self.rng.choice(self.others)])
-        elif kind == "deaf":
-            sites.cut(self.site, self.others, "in")
-        elif kind == "mute":
-            sites.cut(self.site, self.others, "out")
+            return stands_still(self.site.frozen)
+        elif kind in ("cut off", "cut off from one", "deaf", "mute"):
+            away = [self.rng.choice(self.others)] if kind == "cut off from one" else self.others
+            sites.cut(self.site, away, {"deaf": "in", "mute": "out"}.get(kind, "both"))
+            heard = [other.name for other in away if self.site.hears(other)]
+            return not heard or f"hears {heard}"
         elif kind == "disk full":
             self.site.fill()
-        else:
-            part, what = kind.split()
-            pids = self.pids(part)
-            if not pids:
-                return
-            pid = self.rng.choice(pids)
-            if what == "killed":
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            else:
-                self.stopped = tree(pid) if part == "postgres" else [pid]
-                for one in self.stopped:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(one, signal.SIGSTOP)
+            return self.site.is_full() or "has room"
+        part, what = kind.split()
+        # One that its supervisor is starting just then is waited for.
+        pids = until(lambda: self.pids(part), 20, 0.2) or []
+        if not pids:
+            return f"no {part} runs"
+        pid = self.rng.choice(pids)
+        if what == "killed":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            return bool(until(lambda: state(pid) in ("", "Z"), 5, 0.05)) or f"is {state(pid)}"
+        self.stopped = tree(pid) if part == "postgres" else [pid]
+        for one in self.stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGSTOP)
+        return stands_still(self.stopped)
 
     def end(self):
         kind = self.kind
@@ -109,10 +127,10 @@ class Sending:
                 if not self.todo:
                     break
                 number = self.todo.pop()
-            before, began = client.repeats, time.monotonic()
+            before, began = client.uncertain, time.monotonic()
             identity = client.send("a@demo.test", ["b@bar.test"], self.contents[number])
             with self.lock:
-                self.answers[number] = (identity, client.repeats - before)
+                self.answers[number] = (identity, client.uncertain - before)
                 self.longest = max(self.longest, time.monotonic() - began)
             self.hurry.wait(self.pause)
         client.quit()
@@ -122,10 +140,22 @@ class Sending:
             thread.join()
 
 
-def plan(rng, all_sites):
-    """The faults of one moment: mostly one, sometimes two, in regions that differ."""
-    chosen = rng.sample(all_sites, 2 if rng.random() < 0.3 else 1)
-    return [(site, rng.choice(KINDS)) for site in chosen]
+class Deck:
+    """Every kind comes before one comes again. At each moment mostly one fault, sometimes two, in regions that differ."""
+
+    def __init__(self, rng, all_sites):
+        self.rng, self.sites, self.left, self.drawn, self.pairs = rng, all_sites, [], collections.Counter(), 0
+
+    def draw(self, is_pair):
+        chosen = self.rng.sample(self.sites, 2 if is_pair or self.rng.random() < 0.3 else 1)
+        self.pairs += len(chosen) - 1
+        return [(site, self.kind()) for site in chosen]
+
+    def kind(self):
+        if not self.left:
+            self.left = self.rng.sample(KINDS, len(KINDS))
+        self.drawn[self.left[-1]] += 1
+        return self.left.pop()
 
 
 def events_of(z):
@@ -155,7 +185,11 @@ def judge(z, sink, report, answers, seen_before, title):
     beyond = [n for n in copies.doubles if copies.count[n] - 1 > answers[names[n]][1] + copies.of(doubts, n)]
     report.check(f"{title}: not more copies than answers were missing", not beyond,
                  str([(n, copies.count[n], answers[names[n]]) for n in beyond[:5]]))
-    return sum(copies.count[n] - 1 for n in copies.doubles), sum(answers[n][1] for n in answers)
+    extra, uncertain = sum(copies.count[n] - 1 for n in copies.doubles), sum(answers[n][1] for n in answers)
+    marks, dots = sum(copies.of(copies.marked, n) for n in names), sum(copies.of(doubts, n) for n in names)
+    report.check(f"{title}: not more marks than answers were missing", marks <= uncertain + dots,
+                 f"{marks} marked, {uncertain} accepts and {dots} final dots without a certain answer")
+    return extra, uncertain, marks, dots
 
 
 with folder() as path:
@@ -176,20 +210,21 @@ with folder() as path:
     with Cluster(path, settings, stage.regions, patience=200) as z:
         report.on_failure = lambda: z.last_logs(25)
         report.figure("up", f"{time.monotonic() - began:.1f} s")
-        total, extra, sent = 0, 0, 0
+        everything = {}
+        deck = Deck(rng, all_sites)
         for number in range(1, arguments.rounds + 1):
             title, seen_before = f"round {number}", len(sink.got)
             span = 12 * arguments.faults + 6
-            sending = Sending(z, rng, sent, arguments.messages, span)
-            sent += arguments.messages
-            for _ in range(arguments.faults):
+            sending = Sending(z, rng, len(everything), arguments.messages, span)
+            for moment in range(arguments.faults):
                 time.sleep(rng.uniform(0.5, 3))  # the moment is random: nothing is waited for
-                faults = [Fault(z, all_sites, site, kind, rng) for site, kind in plan(rng, all_sites)]
+                faults = [Fault(z, all_sites, site, kind, rng) for site, kind in deck.draw(number % 2 == 0 and moment == 0)]
                 lasting = rng.uniform(2, 12) if rng.random() < 0.6 else rng.uniform(20, 30)
                 told = " and ".join(f"{f.site.name} {f.kind}" for f in faults)
                 report.figure(title, f"{told}, {lasting:.0f} s")
                 for fault in faults:
-                    fault.begin()
+                    happened = fault.begin()
+                    report.check(f"{title}: {fault.site.name} {fault.kind}", happened is True, str(happened))
                 time.sleep(lasting)  # the length of the fault itself
                 for fault in faults:
                     held = fault.end()
@@ -205,11 +240,15 @@ with folder() as path:
             report.check(f"{title}: leaders at home, every member follows", z.whole(420), z.zegel("shard", "status").stdout)
             ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 120, 0.5)
             report.check(f"{title}: no delivery is left open", bool(ended))
-            figures = judge(z, sink, report, sending.answers, seen_before, title)
+            everything.update(sending.answers)
+            extra, uncertain, marks, dots = judge(z, sink, report, sending.answers, seen_before, title)
             report.figure(title, f"whole again {time.monotonic() - begun:.0f} s after the last answer; longest wait of a client "
-                          f"{sending.longest:.1f} s; {figures[1]} repeats, {figures[0]} copies too many, all marked")
-            total, extra = total + figures[1], extra + figures[0]
+                          f"{sending.longest:.1f} s; {uncertain} accepts and {dots} final dots without a certain answer, {extra} copies "
+                          f"too many, {marks} marked deliveries")
             equal = until(lambda: sites.are_equal(z, all_sites), 30, 0.5)
             report.check(f"{title}: all members of each shard hold the same rows", bool(equal))
-        report.figure("in all", f"{sent} messages, {total} repeats, {extra} copies too many, all marked")
+        extra, uncertain, marks, dots = judge(z, sink, report, everything, 0, "in all")
+        report.figure("in all", f"{len(everything)} messages, {uncertain} accepts and {dots} final dots without a certain answer, "
+                      f"{extra} copies too many, {marks} marked deliveries; two faults at once {deck.pairs} times; "
+                      + ", ".join(f"{kind} {deck.drawn[kind]}" for kind in KINDS))
 print(f"{report.count} passed, 0 failed")

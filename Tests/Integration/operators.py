@@ -5,7 +5,7 @@ Shown: a member that stopped replicating is named within seconds, in status and 
 switchover to it is refused with what to do; a forced failover tells what it may lose, asks, and says so afterwards; etcd without its quorum
 is said in words, and every change is refused; while the first shard has no leader mail is taken and an edit of a tenant is refused
 with the reason, never half done; a region whose key service is away opens nothing, and its mail goes from elsewhere; the alert rules fire
-for what they are about; and every command for a local cluster in docs/regions.md does what is said of it.
+for what they are about; and every command for a local cluster in docs/regions.md does what is said of it. With --only lost: a member that cannot start is copied anew by itself.
 
 Needs no lock: its loopback addresses are those of a network namespace of its own.
 """
@@ -14,12 +14,13 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import sites
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--only", choices=["rules", "members", "keys", "failover", "etcd", "docs"], action="append")
+parser.add_argument("--only", choices=["rules", "members", "keys", "failover", "etcd", "docs", "lost"], action="append",
+                    help="some parts; lost takes minutes and runs only when it is named")
 arguments = parser.parse_args()
 sites.enter("operators")
 from lab import *
 
-wanted = lambda part: not arguments.only or part in arguments.only
+wanted = lambda part: part in (arguments.only or ["rules", "members", "keys", "failover", "etcd", "docs"])
 report = Report("operators: what they see, what they may do, what they read")
 
 
@@ -187,6 +188,23 @@ def failover():
     report.check("the edit, given again, is done", again.returncode == 0 and until(lambda: there() == "1", 10, 0.2), again.stderr)
 
 
+def lost():
+    """The control file of r2's member of shard a is damaged: it cannot start, and nobody is asked."""
+    patroni, postgres = pid("patroni", "r2", "a"), pid("postgres", "r2", "a")
+    os.kill(patroni, signal.SIGSTOP)
+    os.kill(postgres, signal.SIGKILL)
+    with open(f"{z.dir}/regions/r2/a/data/global/pg_control", "r+b") as f:
+        f.write(bytes(512))
+    os.kill(patroni, signal.SIGCONT)
+    began = time.monotonic()
+    report.check("a member that cannot start is named", bool(until(lambda: status().returncode == 1, 60, 0.5)), status().stdout)
+    report.figure("named", next((l.strip() for l in status().stdout.splitlines() if "! " in l), ""))
+    report.check("and copied anew by itself", z.whole(500), status().stdout)
+    report.figure("whole", f"after {time.monotonic() - began:.0f} s")
+    with open(f"{z.dir}/logs/r2-supervisor.log") as f:
+        report.check("as the region's supervisor says", "is made anew" in f.read())
+
+
 def keys():
     """The key service of r2 stands still, and its worker has no key open: what r2 takes goes from elsewhere."""
     [keyring] = region("r2")["pids"]["keyring"]
@@ -263,7 +281,7 @@ if not arguments.only or set(arguments.only) - {"rules"}:
         with Cluster(path, settings, ["--regions", "3"], patience=200) as z:
             report.on_failure = z.last_logs
             report.check("three regions are well", z.whole(120), z.zegel("shard", "status").stdout)
-            for part in (members, keys, failover, etcd, docs):
+            for part in (members, lost, keys, failover, etcd, docs):
                 if wanted(part.__name__):
                     part()
             z.whole(120)

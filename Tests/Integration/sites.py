@@ -35,7 +35,7 @@ def enter(what):
         capture_output=True, text=True, timeout=10)
     if allowed.returncode:
         print(f"SKIPPED {what}: no network may be made here ({allowed.stderr.strip()})")
-        sys.exit(0)
+        sys.exit(77)
     os.environ[MARK] = "1"
     # The shell is the first process there: it takes leave of those whose parents are gone, and all end with it.
     os.execvp("unshare", ["unshare", "-m", "-n", "-p", "--fork", "--mount-proc", "--kill-child", "--",
@@ -114,6 +114,26 @@ class Site:
                 with contextlib.suppress(OSError):
                     while f.write(block) == size:
                         pass
+
+    def is_full(self):
+        """Whether nothing can be written any more."""
+        try:
+            with open(f"{self.disk}/probe", "wb", buffering=0) as f:
+                f.write(b"x" * 65536)
+            return False
+        except OSError:
+            return True
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f"{self.disk}/probe")
+
+    def hears(self, other):
+        """Whether an answer of the other one comes here: it takes a way there and one back. Nobody listens on that port: it says so."""
+        ask = ("import socket, sys\n"
+               "try: socket.create_connection((sys.argv[1], 9), 1)\n"
+               "except ConnectionRefusedError: pass\n")
+        done = subprocess.run([*self.inside, sys.executable, "-c", ask, other.address], capture_output=True, timeout=10)
+        return done.returncode == 0
 
     def empty(self):
         with contextlib.suppress(FileNotFoundError):

@@ -288,11 +288,12 @@ package struct GroupCommit<Ticket: Sendable> {
     /// Whether a look-up for this group would miss what a transaction under way is about to bring. Under one key the tags themselves
     /// collide; yesterday's are only looked for.
     private func isAwaited(_ group: Group) -> Bool {
-        let untried = Set(group.untried)
-        return !untried.isEmpty
-            && underWay.values.contains { other in
-                other.group.items.contains { $0.replayTag.map(untried.contains) ?? false }
+        let (untried, tags) = (Set(group.untried), Set(group.items.compactMap(\.replayTag)))
+        return underWay.values.contains { other in
+            other.group.items.contains { item in
+                item.replayTag.map(untried.contains) ?? false || item.previousTag.map(tags.contains) ?? false
             }
+        }
     }
 
     /// Whether as much waits as one transaction takes.

@@ -29,6 +29,8 @@ public struct MemberReport: Sendable, Equatable {
     public var isReplayPaused: Bool
     /// Who streams from it, by region, and whether the acknowledgement counts.
     public var followers: [String: Bool]
+    /// Those who are being sent what they missed, by region.
+    public var catchingUp: Set<String> = []
     /// When its Patroni reached etcd last.
     public var consensusSeen: Date?
     /// The Patroni that told this: `https://address:port`.
@@ -85,8 +87,12 @@ extension MemberReport {
         replayedAt = answer.xlog?.replayedTimestamp.flatMap(Self.moment)
         isReplayPaused = answer.xlog?.paused ?? false
         followers = [:]
-        for follower in answer.replication ?? [] where follower.state == "streaming" {
+        for follower in answer.replication ?? [] {
             guard let name = follower.applicationName else { continue }
+            guard follower.state == "streaming" else {
+                if follower.state == "catchup" { catchingUp.insert(name) }
+                continue
+            }
             followers[name] = follower.syncState == "quorum" || follower.syncState == "sync"
         }
         consensusSeen = answer.dcsLastSeen.map { Date(timeIntervalSince1970: $0) }

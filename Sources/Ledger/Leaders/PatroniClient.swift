@@ -153,9 +153,10 @@ public struct PatroniClient: Sendable {
     }
 
     /// Throws a member's data away and copies its leader's. Returns once that has begun.
+    /// - Parameter force: also where Patroni is about something with that member, which it then gives up: a rewind, a recovery, a copy.
     /// - Throws: `refused` with Patroni's reason.
-    public func reinitialize(at url: String) async throws(PatroniError) {
-        let body = Array(#"{"force": true}"#.utf8)
+    public func reinitialize(at url: String, force: Bool) async throws(PatroniError) {
+        let body = Array(#"{"force": \#(force)}"#.utf8)
         let answer = try await send(.post, url + "/reinitialize", body: body, limit: .seconds(30))
         guard answer.status == 200 else { throw Self.refusal(answer) }
     }

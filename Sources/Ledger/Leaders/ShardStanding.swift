@@ -17,6 +17,8 @@ public struct ShardStanding: Sendable, Equatable {
         public var state: String?
         /// Whether it leads, or its leader sends to it and it takes what is sent.
         public var follows: Bool
+        /// Whether its leader sends it what it missed.
+        public var isCatchingUp = false
         /// Whether its acknowledgement counts for a commit.
         public var isSynchronous: Bool
         /// Its timeline; nil: not known.
@@ -36,8 +38,10 @@ public struct ShardStanding: Sendable, Equatable {
         /// Patroni's version.
         public var patroniVersion: String?
 
-        var received: Int?
-        var replayed: Int?
+        /// Octets of WAL received; nil: not known.
+        public var received: Int?
+        /// Octets of WAL replayed; nil: not known.
+        public var replayed: Int?
     }
 
     /// The shard.
@@ -81,6 +85,7 @@ public struct ShardStanding: Sendable, Equatable {
             if leads { return member }
             if let leading {
                 member.follows = report != nil && leading.followers[region] != nil
+                member.isCatchingUp = leading.catchingUp.contains(region)
                 member.isSynchronous = leading.followers[region] ?? false
             }
             member.replays = report != nil && !member.isReplayPaused
