@@ -117,6 +117,13 @@ import Testing
         for words in one.says { #expect(troubles[0].contains(words), "\(troubles)") }
     }
 
+    @Test func `members of different versions of Patroni are told`() {
+        var other = Self.follower("r2")
+        other.patroniVersion = "4.0.6"
+        let troubles = Self.troubles([Self.leader(), other, Self.follower("r3")])
+        #expect(troubles.count == 1 && troubles[0].contains("Patroni 4.1.5 in r1, Patroni 4.0.6 in r2"))
+    }
+
     @Test func `a member that is slow but moves on is none that stands still`() {
         let before = [Self.leader(), Self.follower("r2", received: 800), Self.follower("r3")]
         let now = [

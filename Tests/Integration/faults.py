@@ -204,7 +204,8 @@ with folder() as path:
 
     sink.on_dot = slowly
     for site in all_sites:
-        site.give_disk(f"{path}/z/regions/{site.name}", "1500m")
+        # WAL and data of three members over all rounds.
+        site.give_disk(f"{path}/z/regions/{site.name}", "3g")
     settings = [*stage.settings, "delivery.retry=2s", "delivery.final_dot_timeout=10s"]
     began = time.monotonic()
     with Cluster(path, settings, stage.regions, patience=200) as z:

@@ -145,6 +145,7 @@ class Reader:
 
     def finish(self, wanted):
         """Reads on until it has what there is, or for half a minute."""
+        self.is_well = self.thread.is_alive()
         self.ending.set()
         self.thread.join()
         end = time.monotonic() + 30
@@ -222,6 +223,7 @@ with folder() as path:
             report.check(f"{name}: nothing was read that is not there", not invented,
                          str([reader.events[i] for i in sorted(invented)[:3]]))
             report.check(f"{name}: repeats say the same", not reader.unequal, str(reader.unequal[:2]))
+            report.check(f"{name}: read on to the end", reader.is_well and reader.pages > 0)
             refused = {w: n for w, n in reader.refusals.items() if not w.startswith("503")}
             report.check(f"{name}: its cursor was never refused", not refused, str(refused))
             report.figure(name, f"{len(read)} events, {reader.repeats} repeats, {reader.changes} changes of region, {reader.pages} "

@@ -207,6 +207,24 @@ with folder() as path:
             bound("intake pauses", pause, 1)
             bound("the shard pauses", own, 5)
 
+        # A region is emptied of leaders, and filled again.
+        report.check("the cluster is whole before a drain", z.whole(), z.zegel("shard", "status").stdout)
+        stream = Stream(z, rng, stream.next)
+        streams.append(stream)
+        until(lambda: len(stream.answered) > 100, 30)
+        at = time.monotonic()
+        drained = z.zegel("region", "drain", "r1", "--yes")
+        report.check("r1 is drained", drained.returncode == 0, drained.stderr)
+        undrained = z.zegel("region", "undrain", "r1")
+        report.check("its leaders come home", undrained.returncode == 0 and z.whole(), z.zegel("shard", "status").stdout)
+        over = time.monotonic()
+        pause, longest = stream.pause_of_all(at, over), stream.longest_of_one(at, over)
+        stream.end()
+        report.figure("drained and home again", f"longest pause of intake {pause:.2f} s, longest wait of one client {longest:.2f} s")
+        report.check("no client repeats anything, and each gets its 250",
+                     not stream.unanswered and not [a for a in stream.answered if a[4]], str([a for a in stream.answered if a[4]][:5]))
+        bound("intake pauses", pause, 1)
+
         answered = {f"<m-{a[0]}@demo.test>": a for s in streams for a in s.answered}
         until(lambda: set(answered) <= came.keys(), 120, 0.5)
         missing = set(answered) - came.keys()

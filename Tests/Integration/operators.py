@@ -4,7 +4,7 @@
 Shown: a member that stopped replicating is named within seconds, in status and in metrics, with the command that mends it; a
 switchover to it is refused with what to do; a forced failover tells what it may lose, asks, and says so afterwards; etcd without its quorum
 is said in words, and every change is refused; while the first shard has no leader mail is taken and an edit of a tenant is refused
-with the reason, never half done; a region whose key service is away opens nothing, and its mail goes from elsewhere; the alert rules fire
+with the reason, never half done; a leader whose Patroni stands still has ended before another leads; a region whose key service is away opens nothing, and its mail goes from elsewhere; the alert rules fire
 for what they are about; and every command for a local cluster in docs/regions.md does what is said of it. With --only lost: a member that cannot start is copied anew by itself.
 
 Needs no lock: its loopback addresses are those of a network namespace of its own.
@@ -14,13 +14,13 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import sites
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--only", choices=["rules", "members", "keys", "failover", "etcd", "docs", "lost"], action="append",
+parser.add_argument("--only", choices=["rules", "members", "guard", "keys", "failover", "ahead", "etcd", "docs", "lost"], action="append",
                     help="some parts; lost takes minutes and runs only when it is named")
 arguments = parser.parse_args()
 sites.enter("operators")
 from lab import *
 
-wanted = lambda part: part in (arguments.only or ["rules", "members", "keys", "failover", "etcd", "docs"])
+wanted = lambda part: part in (arguments.only or ["rules", "members", "guard", "keys", "failover", "ahead", "etcd", "docs"])
 report = Report("operators: what they see, what they may do, what they read")
 
 
@@ -132,6 +132,28 @@ def members():
                      refused.returncode != 0 and "r2" in refused.stderr and "wait until" in refused.stderr, refused.stderr)
         report.figure("refused", refused.stderr.strip())
         is_found("a receiver that stands still", "does not follow", "receives", frozen)
+    damage()
+    said = until(lambda: re.search(rf"zegel (shard reinit a --region r2) --dir {re.escape(z.dir)}", status().stdout), 60, 0.3)
+    report.check("a member that cannot start: with the command that makes it anew", bool(said), status().stdout)
+    done = z.zegel(*said.group(1).split(), "--yes")
+    report.check("that command mends it", done.returncode == 0 and z.whole(60), done.stderr + status().stdout)
+
+
+def guard():
+    """The Patroni of shard a's leader stands still: before its lease is over its PostgreSQL has ended."""
+    patroni, postgres = pid("patroni", "r1", "a"), pid("postgres", "r1", "a")
+    began = time.monotonic()
+    os.kill(patroni, signal.SIGSTOP)
+    leads = lambda: (ask(region("r2")["postgres"][0], "SELECT pg_is_in_recovery()"), ask(region("r3")["postgres"][0], "SELECT pg_is_in_recovery()"))
+    ended = until(lambda: not os.path.exists(f"/proc/{postgres}"), 30, 0.1)
+    took, others = time.monotonic() - began, leads()
+    report.check("the guard ends a PostgreSQL that nobody minds", bool(ended))
+    report.check("before another leads", others == ("t", "t"), str(others))
+    report.figure("ended", f"after {took:.1f} s")
+    other = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader") in ("r2", "r3"), 60, 0.5)
+    report.check("then another leads", bool(other), status().stdout)
+    os.kill(patroni, signal.SIGCONT)
+    report.check("and when Patroni goes on the member follows, and leads again", z.whole(120), status().stdout)
 
 
 def failover():
@@ -188,14 +210,19 @@ def failover():
     report.check("the edit, given again, is done", again.returncode == 0 and until(lambda: there() == "1", 10, 0.2), again.stderr)
 
 
-def lost():
-    """The control file of r2's member of shard a is damaged: it cannot start, and nobody is asked."""
+def damage():
+    """The control file of r2's member of shard a: it cannot start."""
     patroni, postgres = pid("patroni", "r2", "a"), pid("postgres", "r2", "a")
     os.kill(patroni, signal.SIGSTOP)
     os.kill(postgres, signal.SIGKILL)
     with open(f"{z.dir}/regions/r2/a/data/global/pg_control", "r+b") as f:
         f.write(bytes(512))
     os.kill(patroni, signal.SIGCONT)
+
+
+def lost():
+    """A member that cannot start, and nobody is asked."""
+    damage()
     began = time.monotonic()
     report.check("a member that cannot start is named", bool(until(lambda: status().returncode == 1, 60, 0.5)), status().stdout)
     report.figure("named", next((l.strip() for l in status().stdout.splitlines() if "! " in l), ""))
@@ -225,6 +252,58 @@ def keys():
         os.kill(keyring, signal.SIGCONT)
     back = until(lambda: gauge("r2", "zegel_worker_key_service_away") == 0 or not send("r2", 3), 60, 0.3)
     report.check("with the key service back it opens again", bool(back))
+
+
+def patroni_pause(is_on):
+    """Tells shard a's Patronis to leave their hands off; where one answers, all know."""
+    tls = ssl.create_default_context(cafile=f"{z.dir}/certificates/ca.pem")
+    tls.load_cert_chain(f"{z.dir}/certificates/operator.pem", f"{z.dir}/certificates/operator.key")
+    for member in json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0]["members"]:
+        request = urllib.request.Request(member["url"] + "/config", json.dumps({"pause": is_on or None}).encode(), method="PATCH")
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(request, timeout=10, context=tls) as answer:
+                return answer.status == 200
+    return False
+
+
+def ahead():
+    """Patroni is paused, the leader is lost, and of two that are left one has what the other has not: how many messages that is, is told."""
+    report.check("Patroni is paused", patroni_pause(True))
+    paused = until(lambda: "Patroni is paused" in status().stdout, 20, 0.3)
+    report.check("and status says so", bool(paused), status().stdout)
+    held = [region(name)["pids"]["supervisor"][0] for name in ("r1", "r2")]
+    for supervisor in held:
+        os.kill(supervisor, signal.SIGSTOP)
+    for victim in (pid("patroni", "r2", "a"), pid("postgres", "r2", "a")):
+        os.kill(victim, signal.SIGKILL)
+    count = lambda: int(sql("r3", "a", "SELECT count(*) FROM ledger.message"))
+    had = count()
+    ids = send("r1", 20)
+    report.check("20 messages get their 250", all(ids), str(ids))
+    more = until(lambda: count() - had, 10, 0.2) or 0
+    report.check("by r3's acknowledgement", more >= 15, f"{more} of them in shard a")
+    for victim in (pid("patroni", "r1", "a"), pid("postgres", "r1", "a")):
+        os.kill(victim, signal.SIGKILL)
+    os.kill(held[1], signal.SIGCONT)
+    # A Patroni that is paused starts nothing by itself.
+    tries = []
+    until(lambda: tries.append(z.zegel("shard", "restart", "a", "--region", "r2")) or tries[-1].returncode == 0, 60, 1)
+    none = until(lambda: json.loads(z.zegel("shard", "status", "a", "--json").stdout)[0].get("leader") is None
+                 and sql("r2", "a", "SELECT 1") == "1", 60, 0.5)
+    report.check("nobody leads; r2 is back without them", bool(none), tries[-1].stderr + status().stdout)
+    asked = z.zegel("shard", "failover", "a", "--to", "r2")
+    number = re.search(r"messages +(\d+)$", asked.stderr, re.M)
+    report.check("a failover to r2 says that r3 has more, and how many messages", "more advanced   r3" in asked.stderr
+                 and number is not None and int(number.group(1)) == more, f"{more}: {asked.stderr}")
+    for line in asked.stderr.strip().splitlines():
+        report.figure("shown", line)
+    forced = z.zegel("shard", "failover", "a", "--to", "r3", "--yes")
+    report.check("one to r3 loses nothing, and says so", forced.returncode == 0 and "nothing acknowledged was lost" in forced.stderr,
+                 forced.stderr)
+    report.check("r3 has them", count() == had + more, f"{count()} of {had + more}")
+    report.check("Patroni goes on", patroni_pause(False))
+    os.kill(held[0], signal.SIGCONT)
+    report.check("and all is well again", z.whole(150), status().stdout)
 
 
 def etcd():
@@ -281,11 +360,13 @@ if not arguments.only or set(arguments.only) - {"rules"}:
         with Cluster(path, settings, ["--regions", "3"], patience=200) as z:
             report.on_failure = z.last_logs
             report.check("three regions are well", z.whole(120), z.zegel("shard", "status").stdout)
-            for part in (members, lost, keys, failover, etcd, docs):
+            for part in (members, guard, lost, keys, failover, ahead, etcd, docs):
                 if wanted(part.__name__):
                     part()
             z.whole(120)
             began = time.monotonic()
-            z.down()
-            report.figure("down", f"{time.monotonic() - began:.1f} s")
+            down = z.zegel("local", "down")
+            took = time.monotonic() - began
+            report.check("down within 10 s", down.returncode == 0 and took < 10, f"{took:.1f} s: {down.stderr}")
+            report.figure("down", f"{took:.1f} s")
 print(f"{report.count} passed, 0 failed")

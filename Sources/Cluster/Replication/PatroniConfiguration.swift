@@ -115,6 +115,8 @@ public struct PatroniConfiguration: Sendable {
         loop_wait: \(topology.pace.loopWait)
         retry_timeout: \(topology.pace.retryTimeout)
         maximum_lag_on_failover: 1048576
+        # A leader that does not start again so soon, as with its disk full, lets another lead.
+        primary_start_timeout: 30
         # Strict: with no other member left a commit waits, and synchronous_standby_names is never emptied.
         synchronous_mode: quorum
         synchronous_mode_strict: true
