@@ -6,7 +6,8 @@ import Logging
 /// Whether the member of a region has been lost to its shard for so long that it should be copied anew. A value without I/O.
 ///
 /// Its data is thrown away for it, so every doubt counts for the member: only what its leader itself says of it counts, only time in which
-/// nothing moved, and only while another member has all that was acknowledged.
+/// nothing moved, and only while another member has all that was acknowledged, or while nobody follows, one after the other: nothing is
+/// acknowledged then, and what was is at the leader and at each of them.
 struct LostMember {
     /// Octets that the other member may lack.
     static let lag = 1 << 20
@@ -56,7 +57,18 @@ struct LostMember {
             return false
         }
         if let before { lost += min(now - before.at, .seconds(30)) }
-        return lost >= patience * (1 << min(times, 6)) && isCovered(view, standing, leader.region)
+        return lost >= patience * (1 << min(times, 6))
+            && (isCovered(view, standing, leader.region) || isFirstOfAll(standing, leader.region))
+    }
+
+    /// Nobody follows, and of those that could this one is the first by name: the others keep what they have.
+    private func isFirstOfAll(_ standing: ShardStanding, _ leader: String) -> Bool {
+        let members = standing.members.filter { $0.region != leader }
+        return members.count > 1 && members.map(\.region).min() == region
+            && members.allSatisfy { member in
+                member.answers && !member.follows && !member.isCatchingUp
+                    && member.state.flatMap(Self.patience) != nil
+            }
     }
 
     /// What was acknowledged is at the leader and at another that lacks next to nothing of it.

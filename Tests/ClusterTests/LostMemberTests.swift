@@ -19,6 +19,7 @@ import Testing
         var leader: String? = "r1"
         var isPaused = false
         var other = (follows: true, received: 100)
+        var otherState = "running"
         var isCandidate = false
 
         var view: ShardView {
@@ -42,7 +43,7 @@ import Testing
                     region: region, leads: false, state: state, timeline: 1, received: received,
                     replayed: received, isReplayPaused: false, followers: [:])
             }
-            var reports = [report("r3", "running", received: other.received)]
+            var reports = [report("r3", otherState, received: other.received)]
             if answers { reports.append(report("r2", state, received: received)) }
             if leaderAnswers {
                 var followers: [String: Bool] = other.follows ? ["r3": true] : [:]
@@ -89,12 +90,18 @@ import Testing
             ("it does not answer", Scene(answers: false)),
             ("its leader does not answer here", Scene(leaderAnswers: false)),
             ("nobody leads", Scene(leader: nil)), ("Patroni is paused", Scene(isPaused: true)),
-            ("no other follows", Scene(other: (false, 100))),
+            ("the other is being made", Scene(other: (false, 100), otherState: "creating replica")),
             ("the other lags", Scene(other: (true, 100 - (1 << 20)))),
             ("its own acknowledgement may count", Scene(isCandidate: true)),
         ] as [(String, Scene)])
     func `it is left alone where`(_ why: String, _ scene: Scene) {
         #expect(Self.remade(scene) == nil, "\(why)")
+    }
+
+    @Test func `where nobody follows the first by name is made anew, and no other`() {
+        #expect(Self.remade(Scene(other: (false, 100))) == 120)
+        var last = LostMember(region: "r3")
+        #expect(Self.remade(&last) { _ in Scene(other: (false, 100)) } == nil)
     }
 
     @Test func `one that moves on is none that is lost`() {

@@ -238,7 +238,7 @@ with folder() as path:
             begun = time.monotonic()
             until(lambda: wanted <= {message_id(c) for _, _, c in sink.got[seen_before:]}, 150, 0.5)
             # A member whose rewind was broken off is copied anew, one that will not start after five minutes.
-            report.check(f"{title}: leaders at home, every member follows", z.whole(420), z.zegel("shard", "status").stdout)
+            report.check(f"{title}: leaders at home, every member follows", z.whole(600), z.zegel("shard", "status").stdout)
             ended = until(lambda: sites.answers(z, all_sites, 0, "SELECT count(*) FROM ledger.delivery") == ["0"] * 3, 120, 0.5)
             report.check(f"{title}: no delivery is left open", bool(ended))
             everything.update(sending.answers)
