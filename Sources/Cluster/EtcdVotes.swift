@@ -10,7 +10,7 @@ struct EtcdVotes: Sendable, Equatable {
 
     /// By region; empty: nobody told where they are.
     var voters: [String: PatroniClient.VoterHealth]
-    /// Whether a Patroni reached etcd lately.
+    /// Whether a Patroni reached etcd lately; asked only where no voter answers here.
     var isReached: Bool
     /// The cluster, for the commands.
     let place: ReplicatedLedger.Place
@@ -69,7 +69,12 @@ struct EtcdVotes: Sendable, Equatable {
 extension ShardLeaders {
     /// How etcd stands.
     func votes() async -> EtcdVotes {
-        async let asked = voters()
+        let voters = await voters()
+        let isReached = voters.values.allSatisfy { $0 == .silent } ? await isReached() : false
+        return EtcdVotes(voters: voters, isReached: isReached, place: ledger.place)
+    }
+
+    private func isReached() async -> Bool {
         let reports = await withTaskGroup(of: [MemberReport].self) { group in
             for shard in ledger.shards { group.addTask { await patroni.reports(from: urls(shard.name)) } }
             var all: [MemberReport] = []
@@ -77,10 +82,9 @@ extension ShardLeaders {
             return all
         }
         let now = Date()
-        let isReached = reports.contains { report in
+        return reports.contains { report in
             report.consensusSeen.map { now.timeIntervalSince($0) < EtcdVotes.freshness } ?? false
         }
-        return EtcdVotes(voters: await asked, isReached: isReached, place: ledger.place)
     }
 
     private func voters() async -> [String: PatroniClient.VoterHealth] {

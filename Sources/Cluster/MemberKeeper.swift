@@ -117,16 +117,16 @@ struct MemberKeeper: Sendable {
             for index in members.indices {
                 let shard = members[index].shard
                 let (view, standing) = await leaders.standing(of: shard)
-                guard members[index].member.isLost(view, standing, at: .now) else { continue }
-                if await remake(shard, leaders) { members[index].member.wasMadeAnew() }
+                guard members[index].member.isLost(view, standing, at: .now),
+                    let url = view?.member(region)?.url
+                else { continue }
+                if await remake(shard, at: url, leaders) { members[index].member.wasMadeAnew() }
             }
         }
     }
 
     /// Never by force: whatever Patroni is about with the member ends first.
-    private func remake(_ shard: String, _ leaders: ShardLeaders) async -> Bool {
-        let reports = await leaders.patroni.reports(from: leaders.urls(shard))
-        guard let url = reports.first(where: { $0.region == region })?.url else { return false }
+    private func remake(_ shard: String, at url: String, _ leaders: ShardLeaders) async -> Bool {
         do {
             try await leaders.patroni.reinitialize(at: url, force: false)
             logger.warning(

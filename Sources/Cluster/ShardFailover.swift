@@ -13,7 +13,7 @@ public struct FailoverRisk: Sendable, Codable, Equatable {
     public var to: String
     /// Regions whose member does not answer, or cannot say what it has.
     public var silent: [String]
-    /// The region whose member has more than this one does, and how many octets of WAL; nil: none that answers.
+    /// The region whose member has more than this one does; nil: none that answers.
     public var ahead: String?
     /// Octets of WAL that somebody is known to have had and this member has not.
     public var bytes: Int

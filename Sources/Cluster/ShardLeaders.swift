@@ -52,20 +52,12 @@ struct ShardLeaders: Sendable {
     /// How a shard stands, to etcd and to its members themselves. Where somebody is behind, a second look a second later tells who stands
     /// still.
     func standing(of shard: String) async -> (view: ShardView?, standing: ShardStanding) {
-        func look() async -> (ShardView?, ShardStanding) {
-            async let asked = view(of: shard)
-            async let reports = patroni.reports(from: urls(shard))
-            let seen = await asked
-            return (
-                seen,
-                ShardStanding(shard: shard, view: seen, reports: await reports, known: Set(ledger.sites))
-            )
-        }
-        let first = await look()
-        guard first.1.isSomebodyBehind else { return first }
+        let known = Set(ledger.sites)
+        let first = await patroni.standing(of: shard, from: urls(shard), known: known)
+        guard first.standing.isSomebodyBehind else { return first }
         try? await Task.sleep(for: .seconds(1))
-        var (seen, standing) = await look()
-        standing.compare(with: first.1)
-        return (seen, standing)
+        var second = await patroni.standing(of: shard, from: urls(shard), known: known)
+        second.standing.compare(with: first.standing)
+        return second
     }
 }

@@ -44,6 +44,12 @@ import Testing
             return (slot, batch, isRepeat)
         }
 
+        /// The next step, if it is a look-up.
+        func lookUp() -> (slot: GroupCommit<Int>.Slot, tags: [[UInt8]])? {
+            guard case .lookUp(let slot, let tags) = group.next(now: now) else { return nil }
+            return (slot, tags)
+        }
+
         func rests(until end: ContinuousClock.Instant?) -> Bool {
             guard case .rest(let until) = group.next(now: now) else { return false }
             return until == end
@@ -130,10 +136,7 @@ import Testing
         _ = try #require(commits.submission())
         commits.now += Overlapping.gather
         commits.put(previousTag: [1])
-        guard case .lookUp(let slot, _) = commits.group.next(now: commits.now) else {
-            Issue.record("nothing is looked up")
-            return
-        }
+        let slot = try #require(commits.lookUp()).slot
         commits.group.lookedUp(slot, [:], now: commits.now)
         #expect(commits.submission() != nil)
     }
@@ -147,21 +150,14 @@ import Testing
         commits.put(tag: [2], previousTag: [1])
         #expect(commits.rests(until: nil))
         commits.end(first, .durable)
-        guard case .lookUp(_, let tags) = commits.group.next(now: commits.now) else {
-            Issue.record("nothing is looked up")
-            return
-        }
-        #expect(tags == [[1]])
+        #expect(try #require(commits.lookUp()).tags == [[1]])
     }
 
     @Test("Nor is what has yesterday's tag itself begun beside one that looked for it in vain")
     func lateOfYesterdayWaits() throws {
         let commits = try Overlapping()
         commits.put(tag: [2], previousTag: [1])
-        guard case .lookUp(let slot, _) = commits.group.next(now: commits.now) else {
-            Issue.record("nothing is looked up")
-            return
-        }
+        let slot = try #require(commits.lookUp()).slot
         commits.now += Overlapping.gather
         commits.put(tag: [1])
         #expect(commits.rests(until: nil))
@@ -182,11 +178,7 @@ import Testing
         commits.now += Overlapping.gather
         #expect(commits.rests(until: nil))
         commits.end(first, .durable)
-        guard case .lookUp(_, let tags) = commits.group.next(now: commits.now) else {
-            Issue.record("nothing is looked up")
-            return
-        }
-        #expect(tags == [[1]])
+        #expect(try #require(commits.lookUp()).tags == [[1]])
     }
 
     @Test("Law 9: what is under way is bounded in octets, too")

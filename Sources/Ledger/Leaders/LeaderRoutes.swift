@@ -21,8 +21,7 @@ public struct LeaderRoutes: Sendable {
     /// - Throws: `SettingsError` for an authority that cannot be read, `TLSError` for one that cannot be used.
     public init(
         _ settings: DatabaseSettings, applicationName: String, group: any EventLoopGroup,
-        asksMembers: Bool = false,
-        logger: Logger
+        asksMembers: Bool = false, logger: Logger
     ) throws {
         let routes = settings.shards.map { shard in
             // A host that was cut off must not hold up the search for the next one.

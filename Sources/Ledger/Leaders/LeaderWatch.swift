@@ -83,10 +83,8 @@ public struct LeaderWatch: Service, CustomStringConvertible {
         var before: ShardStanding?
         var known: Set<String> = []
         while !Task.isCancelled {
-            let view = try? await patroni.view(of: shard, from: urls)
-            let reports = await patroni.reports(from: urls)
-            known.formUnion((view?.members.map(\.region) ?? []) + reports.map(\.region))
-            var standing = ShardStanding(shard: shard, view: view, reports: reports, known: known)
+            var standing = await patroni.standing(of: shard, from: urls, known: known).standing
+            known = Set(standing.members.map(\.region))
             let look = standing
             if let before { standing.compare(with: before) }
             before = look

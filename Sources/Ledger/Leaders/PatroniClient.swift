@@ -137,6 +137,17 @@ public struct PatroniClient: Sendable {
         }
     }
 
+    /// How a shard stands at this moment: to etcd, and to its members themselves.
+    /// - Parameter known: regions that have a member, also those that nobody hears of.
+    public func standing(
+        of shard: String, from urls: [String], known: Set<String>
+    ) async -> (view: ShardView?, standing: ShardStanding) {
+        async let asked = try? view(of: shard, from: urls)
+        async let reports = reports(from: urls)
+        let seen = await asked
+        return (seen, ShardStanding(shard: shard, view: seen, reports: await reports, known: known))
+    }
+
     /// Makes a member lead that nobody hands over to, whatever it lacks. Never where there is a leader.
     /// - Throws: `refused` with Patroni's reason.
     public func failover(at url: String, to candidate: String) async throws(PatroniError) {
