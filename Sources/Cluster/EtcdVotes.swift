@@ -9,7 +9,7 @@ struct EtcdVotes: Sendable, Equatable {
     static let freshness: TimeInterval = 12
 
     /// By region; empty: nobody told where they are.
-    var voters: [String: PatroniClient.VoterHealth]
+    var voters: [String: EtcdClient.Health]
     /// Whether a Patroni reached etcd lately; asked only where no voter answers here.
     var isReached: Bool
     /// The cluster, for the commands.
@@ -87,10 +87,10 @@ extension ShardLeaders {
         }
     }
 
-    private func voters() async -> [String: PatroniClient.VoterHealth] {
-        await withTaskGroup(of: (String, PatroniClient.VoterHealth).self) { group in
-            for (region, url) in ledger.voters { group.addTask { (region, await patroni.voter(at: url)) } }
-            var voters: [String: PatroniClient.VoterHealth] = [:]
+    private func voters() async -> [String: EtcdClient.Health] {
+        await withTaskGroup(of: (String, EtcdClient.Health).self) { group in
+            for (region, url) in ledger.voters { group.addTask { (region, await etcd.health(at: url)) } }
+            var voters: [String: EtcdClient.Health] = [:]
             for await (region, health) in group { voters[region] = health }
             return voters
         }

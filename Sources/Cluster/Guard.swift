@@ -35,6 +35,7 @@ public struct MemberGuard: Sendable {
 
     private let url: String
     private let postmaster: Postmaster
+    private let histories: TimelineHistories
     private let patroni: PatroniClient
 
     /// A guard over the PostgreSQL in `data`.
@@ -48,6 +49,7 @@ public struct MemberGuard: Sendable {
         }
         self.url = url
         postmaster = Postmaster(data: data)
+        histories = TimelineHistories(data: data)
         do {
             patroni = try PatroniClient(
                 authorityPEM: Array(pem), group: MultiThreadedEventLoopGroup.singleton)
@@ -68,8 +70,19 @@ public struct MemberGuard: Sendable {
                     metadata: ["pid": "\(pid)", "looks": "\(state.failures)"])
                 kill(pid, SIGQUIT)
             }
+            tidy(logger)
             try? await Task.sleep(until: began + interval)
         }
         patroni.shutDown()
+    }
+
+    /// A member that was lost between its claim and its lead could not start with what the claim left.
+    private func tidy(_ logger: Logger) {
+        guard postmaster.pid == nil else { return }
+        let cleared = histories.clearSkipped()
+        guard !cleared.isEmpty else { return }
+        logger.notice(
+            "timelines that were claimed, and never led on, are forgotten here",
+            metadata: ["timelines": "\(cleared.map(String.init).joined(separator: ","))"])
     }
 }

@@ -61,10 +61,10 @@ public struct LocalSupervisor: Sendable {
         let started = ContinuousClock.now
         let patience = plan.isReplicated ? Self.replicatedPatience : Self.patience
         let prepared = try await PreparedRegion(
-            try ClusterIdentity(layout, plan), plan: plan, region: mine
+            try ClusterIdentity(layout, plan), plan: plan, region: mine, executables: programs
         ) { report.send(.progress($0)) }
         let writer = EndpointsWriter(prepared)
-        let children = prepared.children(programs: programs).map { program in
+        let children = prepared.children().map { program in
             SupervisedChild(program, logger: logger) { writer.childChanged() }
         }
         try writer.watch(children)

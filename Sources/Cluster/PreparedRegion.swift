@@ -12,16 +12,23 @@ struct PreparedRegion: Sendable {
     let programs: PostgresPrograms
     /// The file names of Patroni and etcd; nil in a cluster of one region.
     let engines: ReplicationPrograms?
+    /// The folder of Zegel's executables.
+    let executables: String
+    private var zegel: String { executables + "/zegel" }
 
     var site: LedgerSite { LedgerSite(plan: plan, layout: layout.cluster) }
     /// The shards as their Patronis know them.
     var ledger: ReplicatedLedger { ReplicatedLedger(identity, plan, from: region) }
 
     /// Makes what is missing and writes what may have changed.
-    /// - Parameter say: told what takes long.
+    /// - Parameters:
+    ///   - executables: the folder of Zegel's executables.
+    ///   - say: told what takes long.
     init(
-        _ identity: ClusterIdentity, plan: ClusterPlan, region: RegionPlan, say: (String) -> Void
+        _ identity: ClusterIdentity, plan: ClusterPlan, region: RegionPlan, executables: String,
+        say: (String) -> Void
     ) async throws(ClusterError) {
+        self.executables = executables
         self.identity = identity
         self.plan = plan
         self.region = region
@@ -60,6 +67,8 @@ struct PreparedRegion: Sendable {
         try ClusterFiles.folder(layout.postgresSockets, mode: 0o711, owner: programs.user)
         try await programs.checkReachable([layout.postgresSockets])
         if let engines { try await programs.checkRunnable(engines.patroni) }
+        // Patroni runs it before a member leads.
+        try await programs.checkRunnable(zegel)
         for shard in topology.shards {
             guard let place = shard.members.first(where: { $0.region == region.name }) else { continue }
             let folder = layout.member(shard.name)
@@ -70,7 +79,7 @@ struct PreparedRegion: Sendable {
                 topology: topology, shard: shard, member: place,
                 paths: MemberPaths(
                     data: layout.data(shard.name), sockets: layout.postgresSockets,
-                    programs: programs.folder, passwords: folder + "/pgpass"),
+                    programs: programs.folder, passwords: folder + "/pgpass", zegel: zegel),
                 identity: member, superuserPassword: identity.password(LedgerSite.superuser))
             try ClusterFiles.write(configuration.text, to: path)
             if let user = programs.user { chown(path, user.uid, user.gid) }
@@ -111,15 +120,14 @@ struct PreparedRegion: Sendable {
     }
 
     /// What the supervisor runs, in the order of starting.
-    /// - Parameter folder: the folder of Zegel's executables.
-    func children(programs folder: String) -> [SupervisedProgram] {
-        let ledger = plan.isReplicated ? engineChildren(folder) : region.members.map(plainChild)
+    func children() -> [SupervisedProgram] {
+        let ledger = plan.isReplicated ? engineChildren() : region.members.map(plainChild)
         if region.isWitness { return ledger }
         func program(
             _ name: String, _ role: NodeRole, _ executable: String, _ arguments: [String], _ grace: Int
         ) -> SupervisedProgram {
             var child = ChildSpecification(
-                folder + "/" + executable, arguments, output: .file(layout.cluster.log(of: name)))
+                executables + "/" + executable, arguments, output: .file(layout.cluster.log(of: name)))
             child.directory = layout.cluster.directory
             return SupervisedProgram(name: name, role: role, specification: child, grace: .seconds(grace))
         }
@@ -145,7 +153,7 @@ struct PreparedRegion: Sendable {
         return database
     }
 
-    private func engineChildren(_ folder: String) -> [SupervisedProgram] {
+    private func engineChildren() -> [SupervisedProgram] {
         guard let engines else { return [] }
         func log(_ name: String) -> ChildSpecification.Output { .file(layout.cluster.log(of: name)) }
         let name = layout.name("etcd")
@@ -166,7 +174,7 @@ struct PreparedRegion: Sendable {
                 patroni.deathSignal = SIGTERM
                 let guardName = layout.name("guard-\(member.shard)")
                 var watcher = ChildSpecification(
-                    folder + "/zegel",
+                    zegel,
                     [
                         "guard", "--patroni", "https://\(region.address):\(member.rest ?? 0)", "--data",
                         layout.data(member.shard), "--authority", layout.cluster.authority,

@@ -9,6 +9,7 @@ import NIOPosix
 struct ShardLeaders: Sendable {
     let ledger: ReplicatedLedger
     let patroni: PatroniClient
+    let etcd: EtcdClient
 
     /// - Throws: `state` when the certificates are not there.
     init(_ ledger: ReplicatedLedger) throws(ClusterError) {
@@ -24,10 +25,12 @@ struct ShardLeaders: Sendable {
             try read(ledger.authority), try read(own.certificate), try read(own.key)
         )
         do {
-            patroni = try PatroniClient(
+            let http = try MemberHTTP(
                 authorityPEM: authority,
                 identity: HTTPClientIdentity(certificateChainPEM: certificate, privateKeyPEM: key),
                 group: MultiThreadedEventLoopGroup.singleton)
+            patroni = PatroniClient(http)
+            etcd = EtcdClient(http)
         } catch {
             throw ClusterError(
                 .state, "\(ledger.authority), \(own.certificate) or its key cannot be used: \(error)")

@@ -25,7 +25,9 @@ struct ReplicationConfigurationTests {
     static func patroni(_ region: Int) throws -> [String: Any] {
         let configuration = PatroniConfiguration(
             topology: topology, shard: topology.shards[0], member: topology.shards[0].members[region],
-            paths: MemberPaths(data: "/d/data", sockets: "/s", programs: "/p/bin", passwords: "/d/pgpass"),
+            paths: MemberPaths(
+                data: "/d/data", sockets: "/s", programs: "/p/bin", passwords: "/d/pgpass",
+                zegel: "/z/it's/zegel"),
             identity: identity, superuserPassword: "x: \"y\"")
         return try #require(try Yams.load(yaml: configuration.text) as? [String: Any])
     }
@@ -94,6 +96,23 @@ struct ReplicationConfigurationTests {
     @Test("the home region is preferred, and no two regions equally", arguments: [(0, 4), (1, 9), (2, 3)])
     func priority(_ region: Int, _ priority: Int) throws {
         #expect(at(try Self.patroni(region), "tags/failover_priority") as? Int == priority)
+    }
+
+    @Test(
+        "who is about to lead claims a timeline at the voter of its own region first, and a path is one word")
+    func timeline() throws {
+        let command = try #require(at(try Self.patroni(1), "postgresql/pre_promote") as? String)
+        #expect(
+            command.hasPrefix(
+                "'/z/it'\\''s/zegel' 'timeline' '--shard' 'zegel-b' '--region' 'r2' '--data' '/d/data'"))
+        let voters = command.split(separator: " ").filter { $0.contains("https") }
+        #expect(voters.map { $0.dropFirst(17).prefix(1) } == ["2", "1", "3"])
+    }
+
+    @Test("what a leader wrote that nobody acknowledged keeps nobody from leading after it")
+    func unacknowledged() throws {
+        let lag = at(try Self.patroni(0), "bootstrap/dcs/maximum_lag_on_failover") as? Int
+        #expect(try #require(lag) > 1 << 40)
     }
 
     @Test("who changes something shows Patroni a certificate")

@@ -150,9 +150,9 @@ import Testing
             ([.alone, .silent, .silent], "1 of 3 voters answer, 2 are needed; silent: r2, r3.", false),
             ([.alone, .alone, .alone], "do not agree on who leads them", false),
             ([.silent, .silent, .silent], "0 of 3 voters answer", false),
-        ] as [([PatroniClient.VoterHealth], String?, Bool)])
+        ] as [([EtcdClient.Health], String?, Bool)])
     func `etcd without all its voters is told in words`(
-        _ health: [PatroniClient.VoterHealth], _ words: String?, _ hasQuorum: Bool
+        _ health: [EtcdClient.Health], _ words: String?, _ hasQuorum: Bool
     ) {
         let votes = EtcdVotes(
             voters: Dictionary(uniqueKeysWithValues: zip(Self.regions, health)), isReached: false,
@@ -244,15 +244,15 @@ import Testing
 
     @Test func `an etcd that has no room is told by its own word`() {
         let body = Array(#"{"health":"false","reason":"ALARM NOSPACE"}"#.utf8)
-        let health = PatroniClient.VoterHealth(status: 503, body: body)
+        let health = EtcdClient.Health(status: 503, body: body)
         let votes = EtcdVotes(
             voters: ["r1": health, "r2": health, "r3": health], isReached: false, place: .local("/z"))
         #expect(!votes.hasQuorum && votes.trouble?.contains("ALARM NOSPACE") == true)
     }
 
-    @Test(arguments: [[:], ["r1": PatroniClient.VoterHealth.silent, "r2": .silent, "r3": .silent]])
+    @Test(arguments: [[:], ["r1": EtcdClient.Health.silent, "r2": .silent, "r3": .silent]])
     func `whoever is not let in to etcd goes by what the Patronis say of it`(
-        _ voters: [String: PatroniClient.VoterHealth]
+        _ voters: [String: EtcdClient.Health]
     ) {
         func votes(_ isReached: Bool) -> EtcdVotes {
             EtcdVotes(voters: voters, isReached: isReached, place: .machines("/o"))

@@ -98,7 +98,7 @@ public struct MachineConfiguration: Sendable {
                 paths: MemberPaths(
                     data: places.postgres(shard.name), sockets: region.places.sockets,
                     programs: region.places.programs,
-                    passwords: (region.data[shard.name] ?? "") + "/pgpass"),
+                    passwords: (region.data[shard.name] ?? "") + "/pgpass", zegel: region.places.zegel),
                 identity: places.member, superuserPassword: passwords[LedgerSite.superuser] ?? "")
             try files.write(configuration.text, to: "\(own)/postgres/\(shard.name).yaml", mode: 0o600)
             units += [.patroni(shard.name, region), .guard(shard.name, member, region)]

@@ -8,6 +8,11 @@ public struct MemberIdentity: Sendable, Equatable {
     public var key: String
     /// PEM: who signed the others'.
     public var authority: String
+
+    /// An identity in these files.
+    public init(certificate: String, key: String, authority: String) {
+        (self.certificate, self.key, self.authority) = (certificate, key, authority)
+    }
 }
 
 /// The configuration file of one voter.

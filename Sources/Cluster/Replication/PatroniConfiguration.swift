@@ -11,6 +11,8 @@ public struct MemberPaths: Sendable, Equatable {
     public var programs: String
     /// A file that Patroni writes for PostgreSQL's own tools.
     public var passwords: String
+    /// The program `zegel`.
+    public var zegel: String
 }
 
 /// The configuration file of one member's Patroni.
@@ -81,6 +83,8 @@ public struct PatroniConfiguration: Sendable {
           use_unix_socket: true
           # A rewind that was broken off leaves data that is of no use: the member is copied anew, without anybody being asked.
           remove_data_directory_on_rewind_failure: true
+          # Each that leads does so on a timeline that no other has had, or not at all.
+          pre_promote: \(yamlScalar(claim))
           # A new member does not wait for the leader's next checkpoint.
           basebackup:
             - checkpoint: fast
@@ -114,7 +118,8 @@ public struct PatroniConfiguration: Sendable {
         ttl: \(topology.pace.ttl)
         loop_wait: \(topology.pace.loopWait)
         retry_timeout: \(topology.pace.retryTimeout)
-        maximum_lag_on_failover: 1048576
+        # What a leader wrote before it was lost, and nobody acknowledged, keeps nobody from leading: the quorum tells who has all that was.
+        maximum_lag_on_failover: 1125899906842624
         # A leader that does not start again so soon, as with its disk full, lets another lead.
         primary_start_timeout: 30
         # Strict: with no other member left a commit waits, and synchronous_standby_names is never emptied.
@@ -129,6 +134,19 @@ public struct PatroniConfiguration: Sendable {
           parameters:
         \(PostgresParameter.shared.map { "\($0.name): \(yamlScalar($0.value))" }.joined(separator: "\n").indented(4))
         """
+    }
+
+    /// `zegel timeline`, as a shell's words.
+    private var claim: String {
+        let own = topology.voters.filter { $0.region == member.region }
+        let voters = own + topology.voters.filter { $0.region != member.region }
+        let words = [
+            [paths.zegel, "timeline", "--shard", shard.scope, "--region", member.region],
+            ["--data", paths.data], voters.flatMap { ["--etcd", $0.url] },
+            ["--authority", identity.authority, "--certificate", identity.certificate],
+            ["--key", identity.key],
+        ].joined()
+        return words.map { "'" + $0.replacing("'", with: "'\\''") + "'" }.joined(separator: " ")
     }
 
     /// The region's own shards first, then by the order of the regions.

@@ -1,10 +1,8 @@
 // Patroni's REST interface, as a client: asks who leads, and asks for a planned change.
 
-import DNS
 import Foundation
 import HTTPClient
 import NIOCore
-import TLS
 
 /// Why Patroni did not answer, or did not do it.
 public struct PatroniError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -23,7 +21,7 @@ public struct PatroniError: Error, Sendable, Equatable, CustomStringConvertible 
 
 /// Speaks to the Patronis of one cluster.
 public struct PatroniClient: Sendable {
-    private let http: HTTPClient
+    private let http: MemberHTTP
 
     /// A client.
     /// - Parameters:
@@ -32,15 +30,11 @@ public struct PatroniClient: Sendable {
     /// - Throws: `TLSError` for certificates that cannot be used.
     public init(authorityPEM: [UInt8], identity: HTTPClientIdentity? = nil, group: any EventLoopGroup) throws
     {
-        var configuration = HTTPClientConfiguration()
-        // Members live in the operator's own networks; their certificates are what is checked.
-        configuration.addressPolicy = AddressPolicy(allowed: ["0.0.0.0/0", "::/0"].compactMap(CIDR.init))
-        configuration.maximumConnectionsPerHost = 8
-        configuration.connectTimeout = .seconds(1)
-        http = try HTTPClient(
-            trust: .pem(authorityPEM), identity: identity, resolver: NoNames(), group: group,
-            configuration: configuration)
+        self.init(try MemberHTTP(authorityPEM: authorityPEM, identity: identity, group: group))
     }
+
+    /// A client that speaks over `http`.
+    public init(_ http: MemberHTTP) { self.http = http }
 
     /// Ends idle connections.
     public func shutDown() { http.shutDown() }
@@ -172,24 +166,6 @@ public struct PatroniClient: Sendable {
         guard answer.status == 200 else { throw Self.refusal(answer) }
     }
 
-    /// What a voter of etcd says of itself.
-    public enum VoterHealth: Sendable, Equatable {
-        /// It answers, and a majority stands behind it.
-        case voting
-        /// It answers, and has no majority.
-        case alone
-        /// It answers, and has a reason of its own not to work: its words.
-        case alarmed(String)
-        /// It does not answer.
-        case silent
-    }
-
-    /// Whether the etcd at `url` (`https://address:port`) votes. An answer takes it a round of its quorum.
-    public func voter(at url: String, limit: Duration = .seconds(3)) async -> VoterHealth {
-        guard let answer = try? await send(.get, url + "/health", limit: limit) else { return .silent }
-        return VoterHealth(status: answer.status, body: answer.body)
-    }
-
     /// Whether the Patroni at `url` says that it is alive: its loop turned lately.
     public func isAlive(at url: String, limit: Duration) async -> Bool {
         guard let answer = try? await send(.get, url + "/liveness", limit: limit) else { return false }
@@ -200,9 +176,7 @@ public struct PatroniClient: Sendable {
         _ method: HTTPRequest.Method, _ url: String, body: [UInt8] = [], limit: Duration
     ) async throws(PatroniError) -> HTTPResponse {
         do {
-            var request = HTTPRequest(method, try HTTPSURL(url), body: body)
-            if !body.isEmpty { request.fields.append("content-type", "application/json") }
-            return try await http.send(request, HTTPLimits(maximumBodyBytes: 1 << 20, deadline: limit))
+            return try await http.send(method, url, body: body, limit: limit)
         } catch {
             throw PatroniError(.unreachable, "\(url): \(error)")
         }
@@ -219,30 +193,5 @@ public struct PatroniClient: Sendable {
         let words = String(decoding: answer.body.prefix(500), as: UTF8.self)
             .trimmingCharacters(in: .whitespacesAndNewlines)
         return PatroniError(.refused, words.isEmpty ? "Patroni answered \(answer.status)" : words)
-    }
-}
-
-/// Members are named by address.
-private struct NoNames: DNSResolving {
-    func resolve(_ name: DomainName, _ type: DNSRecordType) async throws(DNSFailure) -> DNSAnswer {
-        throw DNSFailure(.resolverFailed, "names of members are not looked up")
-    }
-}
-
-extension PatroniClient.VoterHealth {
-    /// Reads what etcd answers to `GET /health`.
-    init(status: Int, body: [UInt8]) {
-        struct Health: Decodable {
-            var health: String
-            var reason: String?
-        }
-        let answer = try? JSONDecoder().decode(Health.self, from: Data(body))
-        if status == 200, answer?.health == "true" {
-            self = .voting
-        } else if let reason = answer?.reason, reason.contains("ALARM") {
-            self = .alarmed(reason)
-        } else {
-            self = .alone
-        }
     }
 }

@@ -1,0 +1,86 @@
+// The timelines' histories of one member, as PostgreSQL keeps them in its folder of WAL.
+
+import Foundation
+
+/// The history files of a data folder: `pg_wal/0000000A.history` tells where timeline 10 came from.
+struct TimelineHistories: Sendable {
+    private let folder: String
+
+    /// Those of the PostgreSQL in `data`.
+    init(data: String) { folder = data + "/pg_wal" }
+
+    /// The timelines that have one.
+    /// - Throws: `environment` when the folder cannot be read.
+    func numbers() throws(ClusterError) -> Set<UInt32> {
+        do {
+            return Set(try FileManager.default.contentsOfDirectory(atPath: folder).compactMap(Self.number))
+        } catch {
+            throw ClusterError(.environment, "\(folder) cannot be read: \(error)")
+        }
+    }
+
+    /// Makes PostgreSQL pass over timelines of which this member knows nothing: each gets a history that says nothing, which it takes for
+    /// one that did not come from its own.
+    /// - Throws: `environment` when one cannot be written.
+    func skip(_ numbers: [UInt32]) throws(ClusterError) {
+        for number in numbers {
+            let words = "# zegel: timeline \(number) was claimed by another member, and not followed here\n"
+            try write(words, to: path(number))
+        }
+        if !numbers.isEmpty { try synchronize(folder, O_RDONLY | O_DIRECTORY) }
+    }
+
+    /// Removes what ``skip(_:)`` wrote above the newest timeline that has a real history: a PostgreSQL that starts would take it for its
+    /// goal, and end. Only while it does not run.
+    /// - Returns: the timelines.
+    func clearSkipped() -> [UInt32] {
+        guard let numbers = try? numbers() else { return [] }
+        var cleared: [UInt32] = []
+        for number in numbers.sorted(by: >) {
+            guard saysNothing(path(number)) else { break }
+            if unlink(path(number)) == 0 { cleared.append(number) }
+        }
+        return cleared.reversed()
+    }
+
+    private func path(_ number: UInt32) -> String {
+        let hex = String(number, radix: 16, uppercase: true)
+        return "\(folder)/\(String(repeating: "0", count: 8 - hex.count))\(hex).history"
+    }
+
+    private static func number(_ name: String) -> UInt32? {
+        guard name.hasSuffix(".history"), name.utf8.count == 16 else { return nil }
+        return UInt32(name.prefix(8), radix: 16)
+    }
+
+    /// PostgreSQL reads lines, and passes over empty ones and those of a comment.
+    private func saysNothing(_ path: String) -> Bool {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return false }
+        return text.split(whereSeparator: \.isNewline).allSatisfy { line in
+            line.first { !$0.isWhitespace }.map { $0 == "#" } ?? true
+        }
+    }
+
+    /// One that is there by now stays as it is.
+    private func write(_ words: String, to path: String) throws(ClusterError) {
+        let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        if file < 0, errno == EEXIST { return }
+        guard file >= 0 else { throw failure(path) }
+        defer { close(file) }
+        let octets = Array(words.utf8)
+        guard Foundation.write(file, octets, octets.count) == octets.count, fsync(file) == 0 else {
+            throw failure(path)
+        }
+    }
+
+    private func synchronize(_ path: String, _ flags: Int32) throws(ClusterError) {
+        let file = open(path, flags | O_CLOEXEC)
+        guard file >= 0 else { throw failure(path) }
+        defer { close(file) }
+        guard fsync(file) == 0 else { throw failure(path) }
+    }
+
+    private func failure(_ path: String) -> ClusterError {
+        ClusterError(.environment, "\(path) cannot be written: \(String(cString: strerror(errno)))")
+    }
+}

@@ -1,0 +1,93 @@
+// A member that leads does so on a timeline that no other has had: its number, and what PostgreSQL finds in its folder.
+
+import Foundation
+import Testing
+
+@testable import Cluster
+
+@Suite("Each that leads has a timeline of its own")
+struct TimelineTests {
+    @Test(
+        "the number is above all that were claimed and all that are known; what is not known is passed over",
+        arguments: [
+            (nil, [], 2, []),
+            (1, [], 2, []),
+            // Others claimed 2 and 3, and were lost before anybody followed.
+            (3, [], 4, [2, 3]),
+            (7, [2, 3, 4, 5, 6, 7], 8, []),
+            (7, [2, 3, 4, 5, 6], 8, [7]),
+            (9, [2, 3, 4, 5, 6], 10, [7, 8, 9]),
+            // A copy of a leader has the history of its timeline alone.
+            (6, [6], 7, []),
+            (8, [6], 9, [7, 8]),
+            // PostgreSQL looks from its own timeline on: no gap may be left.
+            (8, [6, 8], 9, [7]),
+            // A register that was made later than the shard.
+            (nil, [2, 3, 4], 5, []),
+            (2, [2, 3, 4], 5, []),
+        ] as [(UInt32?, Set<UInt32>, UInt32, [UInt32])])
+    func number(_ claimed: UInt32?, _ histories: Set<UInt32>, _ number: UInt32, _ skipped: [UInt32]) {
+        let claim = TimelineClaim(claimed: claimed, histories: histories)
+        #expect(claim.number == number)
+        #expect(claim.skipped == skipped)
+    }
+
+    @Test("what the register holds is read as it was written", arguments: ["2 r1", "4294967295 r2"])
+    func text(_ text: String) throws {
+        let number = try #require(TimelineClaim.number(in: text))
+        #expect(text == "\(number) " + text.suffix(2))
+    }
+
+    @Test("what is no timeline is not read as one", arguments: ["", "x", "-1 r1", "4294967296 r1", " "])
+    func noText(_ text: String) { #expect(TimelineClaim.number(in: text) == nil) }
+
+    @Test(
+        "PostgreSQL finds a history of each timeline that is passed over, and those it had stay as they are")
+    func skip() throws {
+        let folder = try TemporaryFolder()
+        let histories = try Self.histories(in: folder.path, real: [2, 10])
+        try histories.skip([9, 10, 11])
+        #expect(try histories.numbers() == [2, 9, 10, 11])
+        #expect(try Self.text(10, folder.path).contains("1\t0/3000000"))
+        #expect(try Self.text(11, folder.path).hasPrefix("#"))
+    }
+
+    @Test(
+        "what was passed over, and never led on, goes before PostgreSQL starts again; below a real history it stays",
+        arguments: [
+            ([], [2, 3], [2, 3]), ([2], [3], [3]), ([4], [2, 3], []), ([4], [3, 5, 6], [5, 6]),
+            ([2, 3], [], []),
+        ] as [([UInt32], [UInt32], [UInt32])])
+    func clear(_ real: [UInt32], _ skipped: [UInt32], _ cleared: [UInt32]) throws {
+        let folder = try TemporaryFolder()
+        let histories = try Self.histories(in: folder.path, real: real)
+        try histories.skip(skipped)
+        #expect(histories.clearSkipped() == cleared)
+        #expect(try histories.numbers() == Set(real + skipped).subtracting(cleared))
+    }
+
+    @Test("a data folder that cannot be read says so, and no number is claimed on it")
+    func unreadable() {
+        #expect(throws: ClusterError.self) { try TimelineHistories(data: "/nowhere").numbers() }
+    }
+
+    private static func histories(in folder: String, real: [UInt32]) throws -> TimelineHistories {
+        try FileManager.default.createDirectory(
+            atPath: folder + "/pg_wal/archive_status", withIntermediateDirectories: true)
+        for number in real {
+            try "1\t0/3000000\tno recovery target specified\n".write(
+                toFile: path(number, folder), atomically: true, encoding: .utf8)
+        }
+        try "".write(
+            toFile: folder + "/pg_wal/000000010000000000000003", atomically: true, encoding: .utf8)
+        return TimelineHistories(data: folder)
+    }
+
+    private static func path(_ number: UInt32, _ folder: String) -> String {
+        folder + "/pg_wal/" + String(format: "%08X", number) + ".history"
+    }
+
+    private static func text(_ number: UInt32, _ folder: String) throws -> String {
+        try String(contentsOfFile: path(number, folder), encoding: .utf8)
+    }
+}

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Two members of a shard that lead one after the other, the second of which never heard of the first: each has a timeline of its own.
+
+A member that leads again and is lost before anybody follows leaves a timeline that only it knows. The next leader must not take the
+number of it: PostgreSQL, its rewind and Patroni tell timelines by their numbers alone, and would take the one for the other when the
+first comes back. Shown on real servers: nothing of the lost one's own is left, and every member holds the same rows. Claims at the same
+moment get numbers that differ, and without a majority of etcd there is none, within seconds.
+
+Needs no lock: its loopback addresses are those of a network namespace of its own.
+"""
+import argparse, os, re, shlex, signal, subprocess, sys, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import sites
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--rounds", type=int, default=2, help="timelines that nobody hears of, one after the other")
+arguments = parser.parse_args()
+sites.enter("timelines")
+from lab import *
+
+
+def region(name):
+    return next(r for r in z.e["regions"] if r["name"] == name)
+
+
+def sql(name, text):
+    return ask(region(name)["postgres"][0], text)
+
+
+def timeline(name):
+    """The one that a leader writes on."""
+    return int(sql(name, "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int") or 0)
+
+
+def leads(name):
+    return sql(name, "SELECT NOT pg_is_in_recovery()") == "t"
+
+
+def signal_all(pids, which):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, which)
+
+
+def digest(name):
+    return sql(name, "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM unheard t")
+
+
+def claim(folder):
+    """What Patroni runs in r1 before it leads, for a data folder of the test's own: the process."""
+    with open(f"{z.dir}/regions/r1/a/patroni.yaml") as f:
+        words = shlex.split(re.search(r'pre_promote: "(.*)"', f.read()).group(1))
+    words[words.index("--data") + 1] = folder
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def claims(folder):
+    """Many at once, and then some while etcd has no majority."""
+    os.makedirs(f"{folder}/pg_wal")
+    said = [process.communicate(timeout=30)[0] for process in [claim(folder) for _ in range(12)]]
+    numbers = [int(n) for n in re.findall(r"on timeline (\d+)", "".join(said))]
+    report.check("twelve claims at the same moment get numbers that differ", len(set(numbers)) == 12, "".join(said))
+    voters = [pid for name in ("r2", "r3") for pid in region(name)["pids"]["etcd"]]
+    signal_all(voters, signal.SIGSTOP)
+    began = time.monotonic()
+    alone = claim(folder)
+    words = alone.communicate(timeout=60)[0]
+    took = time.monotonic() - began
+    signal_all(voters, signal.SIGCONT)
+    report.check("without a majority of etcd there is none", alone.returncode == 1 and "does not lead" in words, words)
+    report.figure("refused", f"after {took:.1f} s: {words.strip()}")
+    report.check("the register counts on from there", bool(until(lambda: claim(folder).wait(30) == 0, 60, 0.5)))
+
+
+report = Report("timelines: each leads on one of its own")
+with folder() as path:
+    with Cluster(path, [], ["--regions", "3", "--shards", "1"]) as z:
+        report.on_failure = lambda: z.last_logs(60)
+        sql("r1", "CREATE TABLE unheard (place text)")
+        for number in range(1, arguments.rounds + 1):
+            title = f"round {number}"
+            # Nobody follows r1 while it leads again, and then it is lost.
+            followers = [pid for name in ("r2", "r3") for pid in tree(region(name)["pids"]["postgres"][0])]
+            signal_all(followers, signal.SIGSTOP)
+            signal_all(region("r1")["pids"]["patroni"] + region("r1")["pids"]["postgres"], signal.SIGKILL)
+            # Its Patroni has no time to see that nobody follows: it would take them off those who may lead next.
+            again = until(lambda: leads("r1"), 60, 0.02)
+            signal_all(region("r1")["pids"]["patroni"], signal.SIGSTOP)
+            report.check(f"{title}: r1 leads again, and nobody follows", bool(again), z.zegel("shard", "status").stdout)
+            alone = timeline("r1")
+            written = sql("r1", f"SET synchronous_commit = local; INSERT INTO unheard VALUES ('r1 alone {number}') RETURNING place")
+            report.check(f"{title}: it writes what nobody else has", "alone" in (written or ""), str(written))
+            killed = z.zegel("local", "kill", "--region", "r1")
+            signal_all(followers, signal.SIGCONT)
+            report.check(f"{title}: r1 is lost", killed.returncode == 0, killed.stderr)
+            led = lambda: next((name for name in ("r2", "r3") if leads(name)), None)
+            report.check(f"{title}: another leads", bool(until(led, 60, 0.2)))
+            heir = led()
+            until(lambda: sql(heir, f"INSERT INTO unheard VALUES ('{heir} {number}')") is not None, 30, 0.5)
+            report.figure(title, f"r1 was alone on timeline {alone}, {heir} leads on {timeline(heir)}")
+            back = z.zegel("local", "start", "--region", "r1")
+            report.check(f"{title}: r1 comes back, and leads", back.returncode == 0 and z.whole(150),
+                         back.stderr + z.zegel("shard", "status").stdout)
+            report.check(f"{title}: the second to lead took another number than the first", timeline("r1") > alone + 1)
+            rows = {name: sql(name, "SELECT count(*) FROM unheard WHERE place LIKE '% alone %'") for name in ("r1", "r2", "r3")}
+            report.check(f"{title}: what r1 wrote alone is nowhere", set(rows.values()) == {"0"}, str(rows))
+            equal = until(lambda: len({digest(name) for name in ("r1", "r2", "r3")}) == 1, 30, 0.3)
+            report.check(f"{title}: every member holds the same rows", bool(equal))
+        claims(f"{path}/claims")
+print(f"{report.count} passed, 0 failed")
