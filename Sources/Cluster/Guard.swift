@@ -63,6 +63,7 @@ public struct MemberGuard: Sendable {
         var state = GuardState(patience: patience)
         while !Task.isCancelled {
             let began = ContinuousClock.now
+            tidy(logger)
             let isAlive = await patroni.isAlive(at: url, limit: limit)
             if state.looked(isAlive: isAlive), let pid = postmaster.pid {
                 logger.critical(
@@ -70,19 +71,24 @@ public struct MemberGuard: Sendable {
                     metadata: ["pid": "\(pid)", "looks": "\(state.failures)"])
                 kill(pid, SIGQUIT)
             }
-            tidy(logger)
             try? await Task.sleep(until: began + interval)
         }
         patroni.shutDown()
     }
 
-    /// A member that was lost between its claim and its lead could not start with what the claim left.
+    /// A member that was lost between its claim of a timeline and its lead could not start with what the claim left: without a leader it
+    /// would wait for ever.
     private func tidy(_ logger: Logger) {
-        guard postmaster.pid == nil else { return }
-        let cleared = histories.clearSkipped()
-        guard !cleared.isEmpty else { return }
-        logger.notice(
-            "timelines that were claimed, and never led on, are forgotten here",
-            metadata: ["timelines": "\(cleared.map(String.init).joined(separator: ","))"])
+        do {
+            let cleared = try histories.clearSkipped { postmaster.pid == nil || postmaster.isStarting }
+            guard !cleared.isEmpty else { return }
+            logger.notice(
+                "timelines that were claimed, and never led on, are forgotten here",
+                metadata: ["timelines": "\(cleared.map(String.init).joined(separator: ","))"])
+            // It has read them.
+            if postmaster.isStarting, let pid = postmaster.pid { kill(pid, SIGQUIT) }
+        } catch {
+            logger.error("a claimed timeline is not forgotten", metadata: ["reason": "\(error)"])
+        }
     }
 }

@@ -18,6 +18,18 @@ struct Postmaster: Sendable {
         return pid
     }
 
+    /// Whether it lives, and lets nobody in yet.
+    var isStarting: Bool {
+        guard pid != nil, let text = try? String(contentsOfFile: data + "/postmaster.pid", encoding: .utf8)
+        else { return false }
+        return Self.isStarting(text)
+    }
+
+    /// What the last line of its file says.
+    static func isStarting(_ file: String) -> Bool {
+        file.split(separator: "\n").last.map { $0.hasPrefix("starting") } ?? false
+    }
+
     /// Its processes: the postmaster and what it started, which a SIGKILL to it alone would leave for a while.
     var processes: [Int32] {
         guard let pid else { return [] }

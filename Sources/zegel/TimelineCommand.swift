@@ -15,11 +15,14 @@ struct TimelineCommand: AsyncParsableCommand {
             it, two members that lead one after the other may begin timelines of the same number, which PostgreSQL, \
             pg_rewind and Patroni take for one.
 
-            It ends with 1, and the member does not lead, when no majority of etcd answers within 10 s.
+            It ends with 1, and the member does not lead, when no majority of etcd answers within 10 s, or when another \
+            member says that it follows a later timeline than this one's.
 
             EXAMPLE
               zegel timeline --shard zegel-a --region r1 --data /var/lib/zegel/a/data \
-                --etcd https://192.0.2.1:2379 --etcd https://192.0.2.2:2379 --authority /etc/zegel/postgres/ca.pem \
+                --etcd https://192.0.2.1:2379 --etcd https://192.0.2.2:2379 \
+                --patroni https://192.0.2.1:8008 --patroni https://192.0.2.2:8008 \
+                --authority /etc/zegel/postgres/ca.pem \
                 --certificate /etc/zegel/postgres/member.pem --key /etc/zegel/postgres/member.key
             """)
 
@@ -37,7 +40,12 @@ struct TimelineCommand: AsyncParsableCommand {
         help: ArgumentHelp("A voter of etcd; more than one, the nearest first.", valueName: "url"))
     var etcd: [String]
 
-    @Option(name: .long, help: ArgumentHelp("PEM: who may vouch for the voters.", valueName: "file"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp("The Patroni of a member; one for each, its own among them.", valueName: "url"))
+    var patroni: [String]
+
+    @Option(name: .long, help: ArgumentHelp("PEM: who may vouch for them.", valueName: "file"))
     var authority: String
 
     @Option(name: .long, help: ArgumentHelp("PEM: the member's certificate.", valueName: "file"))
@@ -49,7 +57,7 @@ struct TimelineCommand: AsyncParsableCommand {
     func run() async throws {
         try await reporting {
             let register = try TimelineRegister(
-                .init(scope: shard, region: region, data: data), voters: etcd,
+                .init(scope: shard, region: region, data: data), voters: etcd, patronis: patroni,
                 identity: MemberIdentity(certificate: certificate, key: key, authority: authority))
             // On standard error: it lands in Patroni's log.
             say("zegel: \(region) leads \(shard) on \(try await register.claim())")

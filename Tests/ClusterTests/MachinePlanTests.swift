@@ -275,6 +275,8 @@ struct MachineConfigurationTests {
         #expect(etcd.contains("\nExecStart=/usr/bin/etcd --config-file /etc/zegel/etcd/etcd.yaml\n"))
         let watcher = try text("machines/ams/systemd/zegel-guard-b.service")
         #expect(watcher.contains(" guard --patroni https://192.0.2.1:8009 --data /var/lib/zegel/b/data "))
+        // It takes away what a claim of a timeline left.
+        #expect(watcher.contains("\nReadWritePaths=/var/lib/zegel/b\n"))
         #expect(!FileManager.default.fileExists(atPath: folder.path + "/machines/ber-192.0.2.3/etcd"))
         for name in try all().keys where name.hasSuffix(".service") {
             let unit = try text(name)

@@ -99,14 +99,17 @@ struct ReplicationConfigurationTests {
     }
 
     @Test(
-        "who is about to lead claims a timeline at the voter of its own region first, and a path is one word")
+        "who is about to lead claims a timeline at the voter of its own region first, asks every member, and a path is one word"
+    )
     func timeline() throws {
         let command = try #require(at(try Self.patroni(1), "postgresql/pre_promote") as? String)
         #expect(
             command.hasPrefix(
                 "'/z/it'\\''s/zegel' 'timeline' '--shard' 'zegel-b' '--region' 'r2' '--data' '/d/data'"))
-        let voters = command.split(separator: " ").filter { $0.contains("https") }
-        #expect(voters.map { $0.dropFirst(17).prefix(1) } == ["2", "1", "3"])
+        let asked = command.split(separator: " ").filter { $0.contains("https") }
+        #expect(asked.map { $0.dropFirst(17).prefix(1) } == ["2", "1", "3", "1", "2", "3"])
+        #expect(asked.prefix(3).allSatisfy { $0.hasSuffix(":2379'") })
+        #expect(asked.dropFirst(3).allSatisfy { $0.hasSuffix(":8008'") })
     }
 
     @Test("what a leader wrote that nobody acknowledged keeps nobody from leading after it")

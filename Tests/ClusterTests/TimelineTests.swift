@@ -4,6 +4,7 @@ import Foundation
 import Testing
 
 @testable import Cluster
+@testable import Ledger
 
 @Suite("Each that leads has a timeline of its own")
 struct TimelineTests {
@@ -18,16 +19,16 @@ struct TimelineTests {
             (7, [2, 3, 4, 5, 6], 8, [7]),
             (9, [2, 3, 4, 5, 6], 10, [7, 8, 9]),
             // A copy of a leader has the history of its timeline alone.
-            (6, [6], 7, []),
-            (8, [6], 9, [7, 8]),
+            (6, [6], 7, [2, 3, 4, 5]),
+            (8, [6], 9, [2, 3, 4, 5, 7, 8]),
             // PostgreSQL looks from its own timeline on: no gap may be left.
-            (8, [6, 8], 9, [7]),
+            (8, [2, 3, 4, 5, 6, 8], 9, [7]),
             // A register that was made later than the shard.
             (nil, [2, 3, 4], 5, []),
             (2, [2, 3, 4], 5, []),
         ] as [(UInt32?, Set<UInt32>, UInt32, [UInt32])])
-    func number(_ claimed: UInt32?, _ histories: Set<UInt32>, _ number: UInt32, _ skipped: [UInt32]) {
-        let claim = TimelineClaim(claimed: claimed, histories: histories)
+    func number(_ claimed: UInt32?, _ histories: Set<UInt32>, _ number: UInt32, _ skipped: [UInt32]) throws {
+        let claim = try TimelineClaim(claimed: claimed, histories: histories)
         #expect(claim.number == number)
         #expect(claim.skipped == skipped)
     }
@@ -40,6 +41,34 @@ struct TimelineTests {
 
     @Test("what is no timeline is not read as one", arguments: ["", "x", "-1 r1", "4294967296 r1", " "])
     func noText(_ text: String) { #expect(TimelineClaim.number(in: text) == nil) }
+
+    @Test(
+        "a register that holds what no shard comes to is not believed",
+        arguments: [10_002, 4_000_000_000, .max] as [UInt32])
+    func unbelievable(_ claimed: UInt32) {
+        #expect(throws: ClusterError.self) { try TimelineClaim(claimed: claimed, histories: []) }
+    }
+
+    @Test(
+        "who is on a former timeline does not lead while another answers that follows a later one",
+        arguments: [
+            (3, [("r2", 3, false)], nil), (3, [("r2", 2, false), ("r3", 3, false)], nil), (3, [], nil),
+            (3, [("r2", 3, false), ("r3", 4, false)], "r3 follows timeline 4"),
+            (3, [("r2", 4, false), ("r3", 5, false)], "r3 follows timeline 5"),
+            // One that leads unheard has had nothing acknowledged, and who does not say where it is says nothing.
+            (3, [("r2", 4, true)], nil), (3, [("r2", nil, false)], nil),
+        ] as [(Int, [(String, Int?, Bool)], String?)])
+    func refusal(_ own: Int, _ others: [(String, Int?, Bool)], _ words: String?) throws {
+        let reports = try others.map { region, timeline, leads in
+            let wal = leads ? #"{"location": 1}"# : #"{"received_location": 1}"#
+            let number = timeline.map(String.init) ?? "null"
+            let body = #"{"timeline": \#(number), "xlog": \#(wal), "patroni": {"name": "\#(region)"}}"#
+            return try MemberReport(json: Array(body.utf8))
+        }
+        let said = TimelineClaim.refusal(own, reports)
+        #expect((said == nil) == (words == nil))
+        #expect(said?.hasPrefix(words ?? "") ?? true)
+    }
 
     @Test(
         "PostgreSQL finds a history of each timeline that is passed over, and those it had stay as they are")
@@ -62,8 +91,17 @@ struct TimelineTests {
         let folder = try TemporaryFolder()
         let histories = try Self.histories(in: folder.path, real: real)
         try histories.skip(skipped)
-        #expect(histories.clearSkipped() == cleared)
+        #expect(try histories.clearSkipped { false }.isEmpty)
+        #expect(try histories.clearSkipped { true } == cleared)
         #expect(try histories.numbers() == Set(real + skipped).subtracting(cleared))
+    }
+
+    @Test(
+        "a server is starting until it lets somebody in, by the last line of its file",
+        arguments: [("starting", true), ("standby ", false), ("ready   ", false), ("stopping", false)])
+    func starting(_ state: String, _ isStarting: Bool) {
+        let lines = ["123", "/d", "1", "5432", "/s", "*", "1 2", state]
+        #expect(Postmaster.isStarting(lines.joined(separator: "\n") + "\n") == isStarting)
     }
 
     @Test("a data folder that cannot be read says so, and no number is claimed on it")

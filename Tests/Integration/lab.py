@@ -36,11 +36,13 @@ class Report:
         print(f"== {title}", flush=True)
 
     def check(self, what, held, detail=""):
-        print(("ok    " if held else "FAILS ") + what + (f": {detail}" if not held else ""), flush=True)
         if not held:
             if self.on_failure:
                 self.on_failure()
+            # Last, where whoever sees only the end of a log finds it.
+            print(f"FAILS {what}: {detail}", flush=True)
             sys.exit(1)
+        print("ok    " + what, flush=True)
         self.count += 1
 
     def figure(self, what, value):

@@ -104,7 +104,7 @@ extension SystemdUnit {
             command: [
                 region.places.zegel, "guard", "--patroni", "https://\(member.address):\(member.rest)",
                 "--data", files.postgres(shard), "--authority", files.authority,
-            ], user: region.places.user,
+            ], user: region.places.user, writes: [region.data[shard] ?? ""],
             service: [
                 "Environment=SWIFT_BACKTRACE=enable=no",
                 "# It must have its turn when the machine is at its worst.",

@@ -143,6 +143,7 @@ public struct PatroniConfiguration: Sendable {
         let words = [
             [paths.zegel, "timeline", "--shard", shard.scope, "--region", member.region],
             ["--data", paths.data], voters.flatMap { ["--etcd", $0.url] },
+            shard.members.flatMap { ["--patroni", "https://\($0.address):\($0.rest)"] },
             ["--authority", identity.authority, "--certificate", identity.certificate],
             ["--key", identity.key],
         ].joined()

@@ -23,22 +23,33 @@ struct TimelineHistories: Sendable {
     /// one that did not come from its own.
     /// - Throws: `environment` when one cannot be written.
     func skip(_ numbers: [UInt32]) throws(ClusterError) {
-        for number in numbers {
-            let words = "# zegel: timeline \(number) was claimed by another member, and not followed here\n"
-            try write(words, to: path(number))
+        do throws(ClusterError) {
+            for number in numbers {
+                let words =
+                    "# zegel: timeline \(number) was claimed by another member, and not followed here\n"
+                try write(words, to: path(number))
+            }
+            if !numbers.isEmpty { try synchronize(folder, O_RDONLY | O_DIRECTORY) }
+        } catch {
+            // The member does not lead, and goes on following.
+            for number in numbers where saysNothing(path(number)) { unlink(path(number)) }
+            throw error
         }
-        if !numbers.isEmpty { try synchronize(folder, O_RDONLY | O_DIRECTORY) }
     }
 
     /// Removes what ``skip(_:)`` wrote above the newest timeline that has a real history: a PostgreSQL that starts would take it for its
-    /// goal, and end. Only while it does not run.
+    /// goal, and wait for it, or end.
+    /// - Parameter isAllowed: asked before each: never while a server runs that may be about to lead.
     /// - Returns: the timelines.
-    func clearSkipped() -> [UInt32] {
+    /// - Throws: `environment` when one cannot be removed.
+    func clearSkipped(while isAllowed: () -> Bool) throws(ClusterError) -> [UInt32] {
+        // No data yet, or none any more.
         guard let numbers = try? numbers() else { return [] }
         var cleared: [UInt32] = []
         for number in numbers.sorted(by: >) {
-            guard saysNothing(path(number)) else { break }
-            if unlink(path(number)) == 0 { cleared.append(number) }
+            guard saysNothing(path(number)), isAllowed() else { break }
+            guard unlink(path(number)) == 0 || errno == ENOENT else { throw failure(path(number)) }
+            cleared.append(number)
         }
         return cleared.reversed()
     }
@@ -81,6 +92,6 @@ struct TimelineHistories: Sendable {
     }
 
     private func failure(_ path: String) -> ClusterError {
-        ClusterError(.environment, "\(path) cannot be written: \(String(cString: strerror(errno)))")
+        ClusterError(.environment, "\(path) cannot be changed: \(String(cString: strerror(errno)))")
     }
 }

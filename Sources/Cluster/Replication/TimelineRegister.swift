@@ -23,23 +23,30 @@ public struct TimelineRegister: Sendable {
         }
     }
 
-    /// All voters are asked within this time: the lock that the member holds meanwhile lasts for 20 s.
+    /// It is all over by then: the lock that the member holds meanwhile lasts for 20 s.
     static let limit = Duration.seconds(10)
-    /// For one answer.
+    /// For one answer of etcd.
     static let patience = Duration.seconds(2)
+    /// For the answers of the shard's Patronis, that of a lost region among them.
+    static let glance = Duration.seconds(1)
 
     private let member: Member
     private let voters: [String]
+    private let patronis: [String]
     private let http: MemberHTTP
 
     /// The register of a member's shard.
     /// - Parameters:
-    ///   - voters: `https://address:port`, the nearest first.
-    ///   - identity: PEM files: who asks, and who may vouch for the voters.
+    ///   - voters: the etcds, `https://address:port`, the nearest first.
+    ///   - patronis: those of the shard's members, its own among them.
+    ///   - identity: PEM files: who asks, and who may vouch for those that are asked.
     /// - Throws: `configuration` for files that cannot be used.
-    public init(_ member: Member, voters: [String], identity: MemberIdentity) throws(ClusterError) {
+    public init(
+        _ member: Member, voters: [String], patronis: [String], identity: MemberIdentity
+    ) throws(ClusterError) {
         self.member = member
         self.voters = voters
+        self.patronis = patronis
         func read(_ path: String) throws(ClusterError) -> [UInt8] {
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ClusterError(.configuration, "\(path) cannot be read")
@@ -61,50 +68,139 @@ public struct TimelineRegister: Sendable {
 
     /// Claims the next number and has PostgreSQL take it.
     /// - Returns: in words, what was claimed.
-    /// - Throws: `timeout` when no majority of etcd answered in time; `environment` when the data folder cannot be used.
+    /// - Throws: `timeout` when no majority of etcd answered in time; `environment` when the data folder cannot be used; `state` when
+    ///   another member has what this one lacks.
     public func claim() async throws(ClusterError) -> String {
         defer { http.shutDown() }
+        let ends = ContinuousClock.now + Self.limit
+        let timeline = try await ownTimeline(until: ends)
         let histories = TimelineHistories(data: member.data)
-        let claim = try await register(try histories.numbers())
+        let known = try histories.numbers()
+        let claim = try await atAVoter(until: ends) { etcd, url, limit throws(Trouble) in
+            try await register(known, etcd, url, limit)
+        }
+        if Int(claim.number) != timeline + 1 {
+            try await atAVoter(until: ends) { etcd, url, limit throws(Trouble) in
+                try await tellPatroni(claim, etcd, url, limit)
+            }
+        }
         try histories.skip(claim.skipped)
-        let skipped = claim.skipped.map { "\($0)" }.joined(separator: ", ")
-        return "timeline \(claim.number)"
-            + (skipped.isEmpty ? "" : "; claimed by others, and not known here: \(skipped)")
+        return "timeline \(claim.number), after \(timeline)"
     }
 
-    private var key: String { "/zegel/\(member.scope)/timeline" }
-
-    private func register(_ histories: Set<UInt32>) async throws(ClusterError) -> TimelineClaim {
-        let etcd = EtcdClient(http)
-        let ends = ContinuousClock.now + Self.limit
-        var reason = "no voter is named"
+    /// Where this member is, unless another has followed a later leader than this one has.
+    private func ownTimeline(until ends: ContinuousClock.Instant) async throws(ClusterError) -> Int {
+        let patroni = PatroniClient(http)
         repeat {
-            for url in voters {
-                do {
-                    let seen = try await etcd.value(of: key, at: url, limit: Self.patience)
-                    let claimed = seen.map { TimelineClaim.number(in: $0.text) }
-                    if let seen, claimed == .some(nil) {
-                        throw ClusterError(
-                            .state, "etcd holds \(seen.text) under \(key): that is no timeline")
-                    }
-                    let claim = TimelineClaim(claimed: claimed ?? nil, histories: histories)
-                    // A number whose answer did not come is passed over: the next look sees it, or that it was not taken.
-                    if try await etcd.set(
-                        key, to: claim.text(of: member.region), seen: seen, at: url, limit: Self.patience)
-                    {
-                        return claim
-                    }
-                    reason = "others claim at the same time"
-                } catch let error as ClusterError {
-                    throw error
-                } catch {
-                    reason = "\(error)"
+            let reports = await patroni.reports(from: patronis, limit: Self.glance)
+            if let own = reports.first(where: { $0.region == member.region })?.timeline {
+                if let refusal = TimelineClaim.refusal(own, reports.filter { $0.region != member.region }) {
+                    throw ClusterError(.state, "this member does not lead: \(refusal)")
                 }
-                guard ContinuousClock.now < ends else { break }
+                return own
             }
-            do { try await Task.sleep(for: .milliseconds(100)) } catch { break }
+            do { try await Task.sleep(for: .milliseconds(200)) } catch { break }
         } while ContinuousClock.now < ends
-        throw ClusterError(
-            .timeout, "no timeline could be claimed, so this member does not lead: \(reason)")
+        throw ClusterError(.timeout, "this member does not lead: its own Patroni does not say where it is")
+    }
+
+    // MARK: etcd
+
+    /// Why one voter was of no use.
+    private enum Trouble: Error {
+        /// Another may be.
+        case passing(String)
+        /// None is.
+        case final(ClusterError)
+    }
+
+    private func key(_ name: String) -> String { "/zegel/\(member.scope)/\(name)" }
+
+    /// Asks one voter after the other, until one does it.
+    private func atAVoter<Value: Sendable>(
+        until ends: ContinuousClock.Instant,
+        _ body: (EtcdClient, _ url: String, _ limit: Duration) async throws(Trouble) -> Value
+    ) async throws(ClusterError) -> Value {
+        let etcd = EtcdClient(http)
+        var reason = "no voter is named"
+        while true {
+            for url in voters {
+                let left = ends - ContinuousClock.now
+                guard left > .zero else {
+                    throw ClusterError(
+                        .timeout, "no timeline could be claimed, so this member does not lead: \(reason)")
+                }
+                do throws(Trouble) {
+                    return try await body(etcd, url, min(left, Self.patience))
+                } catch {
+                    switch error {
+                    case .final(let error): throw error
+                    case .passing(let words): reason = words
+                    }
+                }
+            }
+            do {
+                try await Task.sleep(for: .milliseconds(100))
+            } catch {
+                throw ClusterError(.process, "interrupted, so this member does not lead")
+            }
+            if voters.isEmpty { throw ClusterError(.usage, reason) }
+        }
+    }
+
+    private func register(
+        _ histories: Set<UInt32>, _ etcd: EtcdClient, _ url: String, _ limit: Duration
+    ) async throws(Trouble) -> TimelineClaim {
+        try await change(key("timeline"), etcd, url, limit) { seen throws(ClusterError) in
+            let claimed = seen.map { TimelineClaim.number(in: $0) }
+            if let seen, claimed == .some(nil) {
+                throw ClusterError(
+                    .state, "etcd holds \(seen) under \(key("timeline")): that is no timeline")
+            }
+            // A number whose answer did not come is passed over: the next look sees it, or that it was not taken.
+            let claim = try TimelineClaim(claimed: claimed ?? nil, histories: histories)
+            return (claim.text(of: member.region), claim)
+        }
+    }
+
+    /// Patroni takes the last line of the shard's history, and one, for its timeline, by which it tells a leader of the past. PostgreSQL's own
+    /// history passes over what this member has not heard of.
+    private func tellPatroni(
+        _ claim: TimelineClaim, _ etcd: EtcdClient, _ url: String, _ limit: Duration
+    ) async throws(Trouble) {
+        try await change(key("history"), etcd, url, limit) { seen throws(ClusterError) in
+            do {
+                let text = Data((seen ?? "[]").utf8)
+                var lines = try JSONSerialization.jsonObject(with: text) as? [Any] ?? []
+                let line: [Any] = [
+                    Int(claim.number) - 1, 0, "claimed by another member, and not followed",
+                    Date().ISO8601Format(), member.region,
+                ]
+                lines.append(line)
+                let told = try JSONSerialization.data(withJSONObject: lines, options: .withoutEscapingSlashes)
+                return (String(decoding: told, as: UTF8.self), ())
+            } catch {
+                throw ClusterError(.state, "etcd holds no history under \(key("history")): \(error)")
+            }
+        }
+    }
+
+    /// Reads a key, and writes what comes of it, if nobody else wrote meanwhile.
+    private func change<Value: Sendable>(
+        _ key: String, _ etcd: EtcdClient, _ url: String, _ limit: Duration,
+        _ next: (String?) throws(ClusterError) -> (String, Value)
+    ) async throws(Trouble) -> Value {
+        let seen: EtcdClient.Value?
+        do { seen = try await etcd.value(of: key, at: url, limit: limit) } catch {
+            throw .passing("\(error)")
+        }
+        let text: String, value: Value
+        do { (text, value) = try next(seen?.text) } catch { throw .final(error) }
+        let isDone: Bool
+        do { isDone = try await etcd.set(key, to: text, seen: seen, at: url, limit: limit) } catch {
+            throw .passing("\(error)")
+        }
+        guard isDone else { throw .passing("others write at the same time") }
+        return value
     }
 }
