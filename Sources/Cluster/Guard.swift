@@ -60,10 +60,18 @@ public struct MemberGuard: Sendable {
 
     /// Watches until cancelled.
     public func run(logger: Logger) async {
+        await withDiscardingTaskGroup { group in
+            // On its own: a disk that stands still must not keep the guard from looking.
+            group.addTask { await keepTidy(logger) }
+            await look(logger)
+        }
+        patroni.shutDown()
+    }
+
+    private func look(_ logger: Logger) async {
         var state = GuardState(patience: patience)
         while !Task.isCancelled {
             let began = ContinuousClock.now
-            tidy(logger)
             let isAlive = await patroni.isAlive(at: url, limit: limit)
             if state.looked(isAlive: isAlive), let pid = postmaster.pid {
                 logger.critical(
@@ -73,7 +81,13 @@ public struct MemberGuard: Sendable {
             }
             try? await Task.sleep(until: began + interval)
         }
-        patroni.shutDown()
+    }
+
+    private func keepTidy(_ logger: Logger) async {
+        while !Task.isCancelled {
+            tidy(logger)
+            try? await Task.sleep(for: interval)
+        }
     }
 
     /// A member that was lost between its claim of a timeline and its lead could not start with what the claim left: without a leader it

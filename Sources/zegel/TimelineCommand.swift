@@ -15,8 +15,9 @@ struct TimelineCommand: AsyncParsableCommand {
             it, two members that lead one after the other may begin timelines of the same number, which PostgreSQL, \
             pg_rewind and Patroni take for one.
 
-            It ends with 1, and the member does not lead, when no majority of etcd answers within 10 s, or when another \
-            member says that it follows a later timeline than this one's.
+            It ends with 1, and the member does not lead, when no majority of etcd or not its own Patroni answers within \
+            10 s, or when another member says that it follows a later timeline than this one's. In that case its PostgreSQL \
+            is ended, for the others would wait for it: Patroni starts it again, behind whoever leads then.
 
             EXAMPLE
               zegel timeline --shard zegel-a --region r1 --data /var/lib/zegel/a/data \

@@ -3,8 +3,9 @@
 
 A member that leads again and is lost before anybody follows leaves a timeline that only it knows. The next leader must not take the
 number of it: PostgreSQL, its rewind and Patroni tell timelines by their numbers alone, and would take the one for the other when the
-first comes back. Shown on real servers: nothing of the lost one's own is left, and every member holds the same rows. Claims at the same
-moment get numbers that differ, and without a majority of etcd there is none, within seconds.
+first comes back. Shown on real servers: nothing of the lost one's own is left, and every member holds the same rows. After a loss of power
+everywhere, while one is further in the WAL on a timeline that was left, what was acknowledged since is there. Claims at the
+same moment get numbers that differ, and without a majority of etcd there is none, within seconds.
 
 Needs no lock: its loopback addresses are those of a network namespace of its own.
 """
@@ -65,6 +66,31 @@ def lost_before_it_leads():
     report.check("it is lost before it leads, and follows again", z.whole(120), z.zegel("shard", "status").stdout)
     with open(f"{z.dir}/logs/r3-guard-a.log") as f:
         report.check("because its guard took them away", "are forgotten here" in f.read())
+
+
+def power_loss():
+    """r1 is further in the WAL, on a timeline that was left; then all regions are lost, and come back together."""
+    followers = [pid for name in ("r2", "r3") for pid in tree(region(name)["pids"]["postgres"][0])]
+    signal_all(followers, signal.SIGSTOP)
+    # More than a segment of 16 MB, which a server that starts anew may pass over.
+    octets = "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 100000)"
+    alone = sql("r1", f"SET synchronous_commit = local; INSERT INTO unheard VALUES ('r1 alone behind');"
+                      f"SELECT count(pg_logical_emit_message(true, 'alone', ({octets}))) FROM generate_series(1, 12)")
+    z.zegel("local", "kill", "--region", "r1")
+    signal_all(followers, signal.SIGCONT)
+    report.check("r1 is lost with more WAL than the others have", bool(alone))
+    heir = until(lambda: next((name for name in ("r2", "r3") if leads(name)), None), 60, 0.2)
+    kept = until(lambda: sql(heir, "INSERT INTO unheard VALUES ('acknowledged')"), 60, 0.5)
+    report.check("the next leader acknowledges", bool(kept), str(heir))
+    for name in ("r2", "r3"):
+        z.zegel("local", "kill", "--region", name)
+    back = [subprocess.Popen([z.bin, "local", "start", "--region", name, "--dir", z.dir], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True) for name in ("r1", "r2", "r3")]
+    said = "".join(process.communicate(timeout=200)[0] for process in back)
+    report.check("all regions come back together", z.whole(200), said + z.zegel("shard", "status").stdout)
+    rows = {name: sql(name, "SELECT string_agg(place, ', ' ORDER BY place) FROM unheard WHERE place LIKE '%behind' OR "
+                            "place = 'acknowledged'") for name in ("r1", "r2", "r3")}
+    report.check("what was acknowledged is everywhere, what was not is nowhere", set(rows.values()) == {"acknowledged"}, str(rows))
 
 
 def digest(name):
@@ -135,6 +161,7 @@ with folder() as path:
             report.check(f"{title}: what r1 wrote alone is nowhere", set(rows.values()) == {"0"}, str(rows))
             equal = until(lambda: len({digest(name) for name in ("r1", "r2", "r3")}) == 1, 30, 0.3)
             report.check(f"{title}: every member holds the same rows", bool(equal))
+        power_loss()
         claims(f"{path}/claims")
         lost_before_it_leads()
 print(f"{report.count} passed, 0 failed")

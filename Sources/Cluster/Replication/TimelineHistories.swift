@@ -4,6 +4,11 @@ import Foundation
 
 /// The history files of a data folder: `pg_wal/0000000A.history` tells where timeline 10 came from.
 struct TimelineHistories: Sendable {
+    /// The first words of a history that says nothing.
+    private static let mark = "# zegel: "
+    /// Seconds that one must have been there to be taken away: a follower fetches one after the other, the real one last.
+    static let age: TimeInterval = 10
+
     private let folder: String
 
     /// Those of the PostgreSQL in `data`.
@@ -26,7 +31,7 @@ struct TimelineHistories: Sendable {
         do throws(ClusterError) {
             for number in numbers {
                 let words =
-                    "# zegel: timeline \(number) was claimed by another member, and not followed here\n"
+                    "\(Self.mark)timeline \(number) was claimed by another member, and not followed here\n"
                 try write(words, to: path(number))
             }
             if !numbers.isEmpty { try synchronize(folder, O_RDONLY | O_DIRECTORY) }
@@ -39,15 +44,19 @@ struct TimelineHistories: Sendable {
 
     /// Removes what ``skip(_:)`` wrote above the newest timeline that has a real history: a PostgreSQL that starts would take it for its
     /// goal, and wait for it, or end.
-    /// - Parameter isAllowed: asked before each: never while a server runs that may be about to lead.
+    /// - Parameters:
+    ///   - age: seconds that each must have been there.
+    ///   - isAllowed: asked before each: never while a server runs that may be about to lead.
     /// - Returns: the timelines.
     /// - Throws: `environment` when one cannot be removed.
-    func clearSkipped(while isAllowed: () -> Bool) throws(ClusterError) -> [UInt32] {
+    func clearSkipped(
+        olderThan age: TimeInterval = Self.age, while isAllowed: () -> Bool
+    ) throws(ClusterError) -> [UInt32] {
         // No data yet, or none any more.
         guard let numbers = try? numbers() else { return [] }
         var cleared: [UInt32] = []
         for number in numbers.sorted(by: >) {
-            guard saysNothing(path(number)), isAllowed() else { break }
+            guard saysNothing(path(number)), isOlder(path(number), than: age), isAllowed() else { break }
             guard unlink(path(number)) == 0 || errno == ENOENT else { throw failure(path(number)) }
             cleared.append(number)
         }
@@ -64,24 +73,33 @@ struct TimelineHistories: Sendable {
         return UInt32(name.prefix(8), radix: 16)
     }
 
-    /// PostgreSQL reads lines, and passes over empty ones and those of a comment.
+    /// PostgreSQL passes over a line of comment; a real history has another one.
     private func saysNothing(_ path: String) -> Bool {
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return false }
-        return text.split(whereSeparator: \.isNewline).allSatisfy { line in
-            line.first { !$0.isWhitespace }.map { $0 == "#" } ?? true
-        }
+        return text.hasPrefix(Self.mark) && text.split(separator: "\n").count == 1
     }
 
-    /// One that is there by now stays as it is.
+    private func isOlder(_ path: String, than age: TimeInterval) -> Bool {
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+        guard let written = attributes?[.modificationDate] as? Date else { return false }
+        return Date().timeIntervalSince(written) >= age
+    }
+
+    /// Whole or not at all; one that is there by now stays as it is.
     private func write(_ words: String, to path: String) throws(ClusterError) {
-        let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-        if file < 0, errno == EEXIST { return }
-        guard file >= 0 else { throw failure(path) }
-        defer { close(file) }
+        let aside = folder + "/zegel-timeline-\(getpid()).tmp"
+        unlink(aside)
+        let file = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw failure(aside) }
+        defer {
+            close(file)
+            unlink(aside)
+        }
         let octets = Array(words.utf8)
         guard Foundation.write(file, octets, octets.count) == octets.count, fsync(file) == 0 else {
-            throw failure(path)
+            throw failure(aside)
         }
+        guard link(aside, path) == 0 || errno == EEXIST else { throw failure(path) }
     }
 
     private func synchronize(_ path: String, _ flags: Int32) throws(ClusterError) {

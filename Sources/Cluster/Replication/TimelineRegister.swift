@@ -23,17 +23,16 @@ public struct TimelineRegister: Sendable {
         }
     }
 
-    /// It is all over by then: the lock that the member holds meanwhile lasts for 20 s.
+    /// It is all over by then. Patroni keeps the lock meanwhile, and another member may do better.
     static let limit = Duration.seconds(10)
-    /// For one answer of etcd.
+    /// For one answer of etcd, and for those of the shard's Patronis: as long as Patroni gives them when it counts votes.
     static let patience = Duration.seconds(2)
-    /// For the answers of the shard's Patronis, that of a lost region among them.
-    static let glance = Duration.seconds(1)
 
     private let member: Member
     private let voters: [String]
     private let patronis: [String]
     private let http: MemberHTTP
+    private let histories: TimelineHistories
 
     /// The register of a member's shard.
     /// - Parameters:
@@ -47,6 +46,7 @@ public struct TimelineRegister: Sendable {
         self.member = member
         self.voters = voters
         self.patronis = patronis
+        histories = TimelineHistories(data: member.data)
         func read(_ path: String) throws(ClusterError) -> [UInt8] {
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ClusterError(.configuration, "\(path) cannot be read")
@@ -67,14 +67,16 @@ public struct TimelineRegister: Sendable {
     }
 
     /// Claims the next number and has PostgreSQL take it.
+    ///
+    /// Where another member has what this one lacks, its server is ended: the others would wait for it, since it may be further in the WAL.
+    /// Patroni starts it again, behind whoever leads then.
     /// - Returns: in words, what was claimed.
-    /// - Throws: `timeout` when no majority of etcd answered in time; `environment` when the data folder cannot be used; `state` when
-    ///   another member has what this one lacks.
+    /// - Throws: `timeout` when no majority of etcd, or the member's own Patroni, answered in time; `environment` when the data folder
+    ///   cannot be used; `state` when another member has what this one lacks.
     public func claim() async throws(ClusterError) -> String {
         defer { http.shutDown() }
         let ends = ContinuousClock.now + Self.limit
         let timeline = try await ownTimeline(until: ends)
-        let histories = TimelineHistories(data: member.data)
         let known = try histories.numbers()
         let claim = try await atAVoter(until: ends) { etcd, url, limit throws(Trouble) in
             try await register(known, etcd, url, limit)
@@ -92,16 +94,29 @@ public struct TimelineRegister: Sendable {
     private func ownTimeline(until ends: ContinuousClock.Instant) async throws(ClusterError) -> Int {
         let patroni = PatroniClient(http)
         repeat {
-            let reports = await patroni.reports(from: patronis, limit: Self.glance)
+            let reports = await patroni.reports(from: patronis, limit: Self.patience)
             if let own = reports.first(where: { $0.region == member.region })?.timeline {
                 if let refusal = TimelineClaim.refusal(own, reports.filter { $0.region != member.region }) {
-                    throw ClusterError(.state, "this member does not lead: \(refusal)")
+                    await endServer()
+                    throw ClusterError(
+                        .state, "this member does not lead, and its PostgreSQL is ended: \(refusal)")
                 }
                 return own
             }
             do { try await Task.sleep(for: .milliseconds(200)) } catch { break }
         } while ContinuousClock.now < ends
         throw ClusterError(.timeout, "this member does not lead: its own Patroni does not say where it is")
+    }
+
+    /// At once: it writes nothing.
+    private func endServer() async {
+        let postmaster = Postmaster(data: member.data)
+        guard let pid = postmaster.pid else { return }
+        kill(pid, SIGQUIT)
+        let ends = ContinuousClock.now + Self.patience
+        while postmaster.pid != nil, ContinuousClock.now < ends {
+            do { try await Task.sleep(for: .milliseconds(50)) } catch { return }
+        }
     }
 
     // MARK: etcd
@@ -121,8 +136,9 @@ public struct TimelineRegister: Sendable {
         until ends: ContinuousClock.Instant,
         _ body: (EtcdClient, _ url: String, _ limit: Duration) async throws(Trouble) -> Value
     ) async throws(ClusterError) -> Value {
+        if voters.isEmpty { throw ClusterError(.usage, "no voter of etcd is named") }
         let etcd = EtcdClient(http)
-        var reason = "no voter is named"
+        var reason = ""
         while true {
             for url in voters {
                 let left = ends - ContinuousClock.now
@@ -144,7 +160,6 @@ public struct TimelineRegister: Sendable {
             } catch {
                 throw ClusterError(.process, "interrupted, so this member does not lead")
             }
-            if voters.isEmpty { throw ClusterError(.usage, reason) }
         }
     }
 
@@ -190,6 +205,7 @@ public struct TimelineRegister: Sendable {
         _ key: String, _ etcd: EtcdClient, _ url: String, _ limit: Duration,
         _ next: (String?) throws(ClusterError) -> (String, Value)
     ) async throws(Trouble) -> Value {
+        let ends = ContinuousClock.now + limit
         let seen: EtcdClient.Value?
         do { seen = try await etcd.value(of: key, at: url, limit: limit) } catch {
             throw .passing("\(error)")
@@ -197,7 +213,7 @@ public struct TimelineRegister: Sendable {
         let text: String, value: Value
         do { (text, value) = try next(seen?.text) } catch { throw .final(error) }
         let isDone: Bool
-        do { isDone = try await etcd.set(key, to: text, seen: seen, at: url, limit: limit) } catch {
+        do { isDone = try await etcd.set(key, to: text, seen: seen, at: url, limit: ends - .now) } catch {
             throw .passing("\(error)")
         }
         guard isDone else { throw .passing("others write at the same time") }
