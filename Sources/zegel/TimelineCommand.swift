@@ -16,8 +16,7 @@ struct TimelineCommand: AsyncParsableCommand {
             pg_rewind and Patroni take for one.
 
             It ends with 1, and the member does not lead, when no majority of etcd or not its own Patroni answers within \
-            10 s, or when another member says that it follows a later timeline than this one's. In that case its PostgreSQL \
-            is ended, for the others would wait for it: Patroni starts it again, behind whoever leads then.
+            10 s, or when another member follows a later timeline than this one's.
 
             EXAMPLE
               zegel timeline --shard zegel-a --region r1 --data /var/lib/zegel/a/data \

@@ -33,14 +33,32 @@ struct TimelineTests {
         #expect(claim.skipped == skipped)
     }
 
-    @Test("what the register holds is read as it was written", arguments: ["2 r1", "4294967295 r2"])
+    @Test(
+        "what the register holds is read as it was written, and the newest claim comes first",
+        arguments: ["2 r1", "4294967295 r2", "3 r2\n2 r1"])
     func text(_ text: String) throws {
-        let number = try #require(TimelineClaim.number(in: text))
-        #expect(text == "\(number) " + text.suffix(2))
+        var claimed = try #require(ClaimedTimelines(text))
+        #expect(claimed.text == text)
+        guard claimed.newest != .max else { return }
+        claimed.add(try TimelineClaim(claimed: claimed.newest, histories: []), by: "r3")
+        #expect(claimed.text.hasSuffix("\n" + text))
+        #expect(claimed.claimer(of: Int(claimed.newest ?? 0)) == "r3")
     }
 
-    @Test("what is no timeline is not read as one", arguments: ["", "x", "-1 r1", "4294967296 r1", " "])
-    func noText(_ text: String) { #expect(TimelineClaim.number(in: text) == nil) }
+    @Test(
+        "what is no timeline is not read as one",
+        arguments: ["", "x", "-1 r1", "4294967296 r1", " ", "2", "2 r1\nx"])
+    func noText(_ text: String) { #expect(ClaimedTimelines(text) == nil) }
+
+    @Test("a register does not grow without end")
+    func bounded() throws {
+        var claimed = ClaimedTimelines()
+        for _ in 0..<200 {
+            claimed.add(try TimelineClaim(claimed: claimed.newest, histories: []), by: "r1")
+        }
+        #expect(claimed.newest == 201)
+        #expect(claimed.claims.count == ClaimedTimelines.limit)
+    }
 
     @Test(
         "a register that holds what no shard comes to is not believed",
@@ -55,8 +73,11 @@ struct TimelineTests {
             (3, [("r2", 3, false)], nil), (3, [("r2", 2, false), ("r3", 3, false)], nil), (3, [], nil),
             (3, [("r2", 3, false), ("r3", 4, false)], "r3 follows timeline 4"),
             (3, [("r2", 4, false), ("r3", 5, false)], "r3 follows timeline 5"),
-            // One that leads unheard has had nothing acknowledged, and who does not say where it is says nothing.
-            (3, [("r2", 4, true)], nil), (3, [("r2", nil, false)], nil),
+            // One that leads unheard has had nothing acknowledged, nor one that comes back from having led so: r1 claimed 6.
+            (3, [("r2", 4, true)], nil), (3, [("r1", 6, false)], nil),
+            (3, [("r1", 6, false), ("r2", 6, false)], "r2 follows timeline 6"),
+            // Who does not say where it is says nothing.
+            (3, [("r2", nil, false)], nil),
         ] as [(Int, [(String, Int?, Bool)], String?)])
     func refusal(_ own: Int, _ others: [(String, Int?, Bool)], _ words: String?) throws {
         let reports = try others.map { region, timeline, leads in
@@ -65,7 +86,8 @@ struct TimelineTests {
             let body = #"{"timeline": \#(number), "xlog": \#(wal), "patroni": {"name": "\#(region)"}}"#
             return try MemberReport(json: Array(body.utf8))
         }
-        let said = TimelineClaim.refusal(own, reports)
+        let claimed = try #require(ClaimedTimelines("6 r1\n5 r2\n4 r1\n3 r1"))
+        let said = TimelineClaim.refusal(own, reports, claimed)
         #expect((said == nil) == (words == nil))
         #expect(said?.hasPrefix(words ?? "") ?? true)
     }

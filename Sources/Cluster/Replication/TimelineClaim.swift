@@ -5,6 +5,45 @@
 
 import Ledger
 
+/// What a shard's register of timelines holds: who claimed which number, the newest first.
+struct ClaimedTimelines: Sendable, Equatable {
+    /// Claims that are remembered.
+    static let limit = 64
+
+    /// The claims: a number, and the region whose member claimed it.
+    private(set) var claims: [(number: UInt32, region: String)] = []
+
+    /// None yet.
+    init() {}
+
+    /// Reads what ``text`` wrote.
+    /// - Returns: nil for what is none.
+    init?(_ text: String) {
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count == 2, let number = UInt32(words[0]) else { return nil }
+            claims.append((number, String(words[1])))
+        }
+        if claims.isEmpty { return nil }
+    }
+
+    /// One claim a line.
+    var text: String { claims.map { "\($0.number) \($0.region)" }.joined(separator: "\n") }
+
+    /// The highest number that anybody has claimed; nil: none yet.
+    var newest: UInt32? { claims.map(\.number).max() }
+
+    /// Who claimed a number, as far as it is remembered.
+    func claimer(of timeline: Int) -> String? { claims.first { Int($0.number) == timeline }?.region }
+
+    /// One more.
+    mutating func add(_ claim: TimelineClaim, by region: String) {
+        claims = Array(([(claim.number, region)] + claims).prefix(Self.limit))
+    }
+
+    static func == (left: Self, right: Self) -> Bool { left.text == right.text }
+}
+
 /// A number that no member has had. A value without I/O.
 struct TimelineClaim: Sendable, Equatable {
     /// More that are passed over at once than any shard comes to: what the register holds is not to be believed.
@@ -33,24 +72,21 @@ struct TimelineClaim: Sendable, Equatable {
         skipped = (2..<number).filter { !histories.contains($0) }
     }
 
-    /// What the register holds of it.
-    func text(of member: String) -> String { "\(number) \(member)" }
-
-    /// The number in what a register holds; nil: it cannot be read.
-    static func number(in text: String) -> UInt32? {
-        text.split(separator: " ").first.flatMap { UInt32($0) }
-    }
-
     /// Why a member must not lead, whatever number it would get; nil: nothing is known against it. Patroni's votes compare positions in the
     /// WAL, and one that was left behind on a former timeline may be further on it than those who followed the next leader.
     /// - Parameters:
     ///   - timeline: where the member is.
     ///   - others: what the other members' Patronis say, as far as they answer.
-    static func refusal(_ timeline: Int, _ others: [MemberReport]) -> String? {
-        let ahead = others.filter { !$0.leads && ($0.timeline ?? 0) > timeline }
-        guard let one = ahead.max(by: { ($0.timeline ?? 0) < ($1.timeline ?? 0) }) else { return nil }
-        return
-            "\(one.region) follows timeline \(one.timeline ?? 0), and this member is on \(timeline): what was "
+    ///   - claimed: who began which timeline: one that only its beginner is on has had nothing acknowledged.
+    static func refusal(_ timeline: Int, _ others: [MemberReport], _ claimed: ClaimedTimelines) -> String? {
+        let ahead = others.compactMap { other -> (region: String, timeline: Int)? in
+            guard !other.leads, let theirs = other.timeline, theirs > timeline,
+                claimed.claimer(of: theirs) != other.region
+            else { return nil }
+            return (other.region, theirs)
+        }
+        guard let one = ahead.max(by: { $0.timeline < $1.timeline }) else { return nil }
+        return "\(one.region) follows timeline \(one.timeline), and this member is on \(timeline): what was "
             + "acknowledged since is not here"
     }
 }

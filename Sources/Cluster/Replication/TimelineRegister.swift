@@ -6,7 +6,7 @@ import HTTPClient
 import Ledger
 import NIOPosix
 
-/// The register of a shard's timelines, in etcd: the highest number that any member has claimed.
+/// The register of a shard's timelines, in etcd: which number each member has claimed.
 public struct TimelineRegister: Sendable {
     /// Who claims, and where.
     public struct Member: Sendable {
@@ -67,19 +67,16 @@ public struct TimelineRegister: Sendable {
     }
 
     /// Claims the next number and has PostgreSQL take it.
-    ///
-    /// Where another member has what this one lacks, its server is ended: the others would wait for it, since it may be further in the WAL.
-    /// Patroni starts it again, behind whoever leads then.
     /// - Returns: in words, what was claimed.
     /// - Throws: `timeout` when no majority of etcd, or the member's own Patroni, answered in time; `environment` when the data folder
     ///   cannot be used; `state` when another member has what this one lacks.
     public func claim() async throws(ClusterError) -> String {
         defer { http.shutDown() }
         let ends = ContinuousClock.now + Self.limit
-        let timeline = try await ownTimeline(until: ends)
+        let (timeline, others) = try await standing(until: ends)
         let known = try histories.numbers()
         let claim = try await atAVoter(until: ends) { etcd, url, limit throws(Trouble) in
-            try await register(known, etcd, url, limit)
+            try await register(timeline, others, known, etcd, url, limit)
         }
         if Int(claim.number) != timeline + 1 {
             try await atAVoter(until: ends) { etcd, url, limit throws(Trouble) in
@@ -90,33 +87,19 @@ public struct TimelineRegister: Sendable {
         return "timeline \(claim.number), after \(timeline)"
     }
 
-    /// Where this member is, unless another has followed a later leader than this one has.
-    private func ownTimeline(until ends: ContinuousClock.Instant) async throws(ClusterError) -> Int {
+    /// The timeline that this member is on, and what the others say of themselves.
+    private func standing(
+        until ends: ContinuousClock.Instant
+    ) async throws(ClusterError) -> (timeline: Int, others: [MemberReport]) {
         let patroni = PatroniClient(http)
         repeat {
             let reports = await patroni.reports(from: patronis, limit: Self.patience)
             if let own = reports.first(where: { $0.region == member.region })?.timeline {
-                if let refusal = TimelineClaim.refusal(own, reports.filter { $0.region != member.region }) {
-                    await endServer()
-                    throw ClusterError(
-                        .state, "this member does not lead, and its PostgreSQL is ended: \(refusal)")
-                }
-                return own
+                return (own, reports.filter { $0.region != member.region })
             }
             do { try await Task.sleep(for: .milliseconds(200)) } catch { break }
         } while ContinuousClock.now < ends
         throw ClusterError(.timeout, "this member does not lead: its own Patroni does not say where it is")
-    }
-
-    /// At once: it writes nothing.
-    private func endServer() async {
-        let postmaster = Postmaster(data: member.data)
-        guard let pid = postmaster.pid else { return }
-        kill(pid, SIGQUIT)
-        let ends = ContinuousClock.now + Self.patience
-        while postmaster.pid != nil, ContinuousClock.now < ends {
-            do { try await Task.sleep(for: .milliseconds(50)) } catch { return }
-        }
     }
 
     // MARK: etcd
@@ -164,17 +147,21 @@ public struct TimelineRegister: Sendable {
     }
 
     private func register(
-        _ histories: Set<UInt32>, _ etcd: EtcdClient, _ url: String, _ limit: Duration
+        _ timeline: Int, _ others: [MemberReport], _ histories: Set<UInt32>, _ etcd: EtcdClient,
+        _ url: String,
+        _ limit: Duration
     ) async throws(Trouble) -> TimelineClaim {
         try await change(key("timeline"), etcd, url, limit) { seen throws(ClusterError) in
-            let claimed = seen.map { TimelineClaim.number(in: $0) }
-            if let seen, claimed == .some(nil) {
-                throw ClusterError(
-                    .state, "etcd holds \(seen) under \(key("timeline")): that is no timeline")
+            guard var claimed = seen.map(ClaimedTimelines.init) ?? ClaimedTimelines() else {
+                throw ClusterError(.state, "what etcd holds under \(key("timeline")) are no timelines")
+            }
+            if let refusal = TimelineClaim.refusal(timeline, others, claimed) {
+                throw ClusterError(.state, "this member does not lead: \(refusal)")
             }
             // A number whose answer did not come is passed over: the next look sees it, or that it was not taken.
-            let claim = try TimelineClaim(claimed: claimed ?? nil, histories: histories)
-            return (claim.text(of: member.region), claim)
+            let claim = try TimelineClaim(claimed: claimed.newest, histories: histories)
+            claimed.add(claim, by: member.region)
+            return (claimed.text, claim)
         }
     }
 
