@@ -1,9 +1,7 @@
 // Who leads the shards of a ledger, asked of its Patronis with the operator's own certificate.
 
 import Foundation
-import HTTPClient
 import Ledger
-import NIOPosix
 
 /// An operator's view of the shards.
 struct ShardLeaders: Sendable {
@@ -14,27 +12,12 @@ struct ShardLeaders: Sendable {
     /// - Throws: `state` when the certificates are not there.
     init(_ ledger: ReplicatedLedger) throws(ClusterError) {
         self.ledger = ledger
-        func read(_ path: String) throws(ClusterError) -> [UInt8] {
-            guard let data = FileManager.default.contents(atPath: path) else {
-                throw ClusterError(.state, "\(path) cannot be read")
-            }
-            return Array(data)
-        }
         let own = ledger.identity
-        let (authority, certificate, key) = (
-            try read(ledger.authority), try read(own.certificate), try read(own.key)
-        )
-        do {
-            let http = try MemberHTTP(
-                authorityPEM: authority,
-                identity: HTTPClientIdentity(certificateChainPEM: certificate, privateKeyPEM: key),
-                group: MultiThreadedEventLoopGroup.singleton)
-            patroni = PatroniClient(http)
-            etcd = EtcdClient(http)
-        } catch {
-            throw ClusterError(
-                .state, "\(ledger.authority), \(own.certificate) or its key cannot be used: \(error)")
-        }
+        let http = try MemberHTTP(
+            MemberIdentity(certificate: own.certificate, key: own.key, authority: ledger.authority),
+            orElse: .state)
+        patroni = PatroniClient(http)
+        etcd = EtcdClient(http)
     }
 
     func shutDown() { patroni.shutDown() }

@@ -37,6 +37,11 @@ def leads(name):
     return sql(name, "SELECT NOT pg_is_in_recovery()") == "t"
 
 
+def heir():
+    """Who leads instead of r1, if anybody does."""
+    return next((name for name in ("r2", "r3") if leads(name)), None)
+
+
 def signal_all(pids, which):
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -79,9 +84,9 @@ def power_loss():
     z.zegel("local", "kill", "--region", "r1")
     signal_all(followers, signal.SIGCONT)
     report.check("r1 is lost with more WAL than the others have", bool(alone))
-    heir = until(lambda: next((name for name in ("r2", "r3") if leads(name)), None), 60, 0.2)
-    kept = until(lambda: sql(heir, "INSERT INTO unheard VALUES ('acknowledged')"), 60, 0.5)
-    report.check("the next leader acknowledges", bool(kept), str(heir))
+    second = until(heir, 60, 0.2)
+    kept = until(lambda: sql(second, "INSERT INTO unheard VALUES ('acknowledged')"), 60, 0.5)
+    report.check("the next leader acknowledges", bool(kept), str(second))
     for name in ("r2", "r3"):
         z.zegel("local", "kill", "--region", name)
     back = [subprocess.Popen([z.bin, "local", "start", "--region", name, "--dir", z.dir], stdout=subprocess.PIPE,
@@ -146,14 +151,13 @@ with folder() as path:
             killed = z.zegel("local", "kill", "--region", "r1")
             signal_all(followers, signal.SIGCONT)
             report.check(f"{title}: r1 is lost", killed.returncode == 0, killed.stderr)
-            led = lambda: next((name for name in ("r2", "r3") if leads(name)), None)
-            report.check(f"{title}: another leads", bool(until(led, 60, 0.2)))
-            heir = led()
-            until(lambda: sql(heir, f"INSERT INTO unheard VALUES ('{heir} {number}')") is not None, 30, 0.5)
-            report.figure(title, f"r1 was alone on timeline {alone}, {heir} leads on {timeline(heir)}")
-            report.check(f"{title}: the second to lead took another number than the first", timeline(heir) > alone)
-            told = lambda: (patroni(heir, "history") or [[0]])[-1][0] + 1
-            report.check(f"{title}: Patroni knows it too", bool(until(lambda: told() == timeline(heir), 30, 0.5)), str(told()))
+            second = until(heir, 60, 0.2)
+            report.check(f"{title}: another leads", bool(second))
+            until(lambda: sql(second, f"INSERT INTO unheard VALUES ('{second} {number}')") is not None, 30, 0.5)
+            report.figure(title, f"r1 was alone on timeline {alone}, {second} leads on {timeline(second)}")
+            report.check(f"{title}: the second to lead took another number than the first", timeline(second) > alone)
+            told = lambda: (patroni(second, "history") or [[0]])[-1][0] + 1
+            report.check(f"{title}: Patroni knows it too", bool(until(lambda: told() == timeline(second), 30, 0.5)), str(told()))
             back = z.zegel("local", "start", "--region", "r1")
             report.check(f"{title}: r1 comes back, and leads", back.returncode == 0 and z.whole(150),
                          back.stderr + z.zegel("shard", "status").stdout)

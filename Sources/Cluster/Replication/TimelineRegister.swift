@@ -2,9 +2,7 @@
 // (pre_promote); a member that gets no number does not lead.
 
 import Foundation
-import HTTPClient
 import Ledger
-import NIOPosix
 
 /// The register of a shard's timelines, in etcd: which number each member has claimed.
 public struct TimelineRegister: Sendable {
@@ -47,23 +45,7 @@ public struct TimelineRegister: Sendable {
         self.voters = voters
         self.patronis = patronis
         histories = TimelineHistories(data: member.data)
-        func read(_ path: String) throws(ClusterError) -> [UInt8] {
-            guard let data = FileManager.default.contents(atPath: path) else {
-                throw ClusterError(.configuration, "\(path) cannot be read")
-            }
-            return Array(data)
-        }
-        let (authority, chain, key) = (
-            try read(identity.authority), try read(identity.certificate), try read(identity.key)
-        )
-        do {
-            http = try MemberHTTP(
-                authorityPEM: authority,
-                identity: HTTPClientIdentity(certificateChainPEM: chain, privateKeyPEM: key),
-                group: MultiThreadedEventLoopGroup.singleton)
-        } catch {
-            throw ClusterError(.configuration, "\(identity.certificate) cannot be used: \(error)")
-        }
+        http = try MemberHTTP(identity, orElse: .configuration)
     }
 
     /// Claims the next number and has PostgreSQL take it.
