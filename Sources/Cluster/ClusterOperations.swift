@@ -158,14 +158,14 @@ public struct ClusterOperations: Sendable {
                             + "lose what was acknowledged; wait until zegel shard status shows it as a quorum standby"
                     )
                 }
-                if let lag = member.lag, lag > 1 << 20 {
+                if let lag = standing.lag(of: member), lag > 1 << 20 {
                     throw ClusterError(
                         .state,
                         "the member of shard \(shard.name) in \(name) is \(lag) bytes behind: wait until it has caught up"
                     )
                 }
                 return member
-            } ?? candidates.min { ($0.lag ?? .max) < ($1.lag ?? .max) }
+            } ?? candidates.min { (standing.lag(of: $0) ?? .max) < (standing.lag(of: $1) ?? .max) }
         guard let wanted else {
             throw ClusterError(.state, "no other member of shard \(shard.name) could lead it")
         }

@@ -75,7 +75,12 @@ public struct EdgeNode: Sendable {
             let ready = ReadyNotifier(ledger: ledger, logger: logger)
             let committer = Committer(
                 ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics, logger: logger,
-                isHome: { route.knowledge.region.map { $0 == region } ?? true }
+                leader: {
+                    guard routes.areReplicated else { return .only }
+                    let (leader, epoch) = (route.knowledge.region, route.epoch)
+                    return LeaderStanding(
+                        place: leader.map { $0 == region ? .here : .elsewhere } ?? .unknown, epoch: epoch)
+                }
             ) { isWell in health.note(route.shard, isWell ? nil : "commits fail") }
             let probe = LedgerProbe(committer: committer, pool: pool, health: health, logger: logger)
             return (committer: committer, ready: ready, probe: probe)

@@ -60,6 +60,20 @@ import Testing
         #expect(Self.troubles([Self.leader(), Self.follower("r2"), Self.follower("r3")]) == [])
     }
 
+    @Test func `how far a member is behind is what it says now, and what etcd says only where it is silent`()
+        throws
+    {
+        let view = Self.view(
+            [("r1", .leader, "running"), ("r2", .quorum, "streaming"), ("r3", .quorum, "streaming")],
+            lag: 2 << 20)
+        let standing = ShardStanding(
+            shard: "a", view: view, reports: [Self.leader(), Self.follower("r2", received: 990)])
+        #expect(standing.lag(of: try #require(view.member("r2"))) == 10)
+        #expect(standing.lag(of: try #require(view.member("r3"))) == 2 << 20)
+        let leaderless = ShardStanding(shard: "a", view: view, reports: [Self.follower("r2")])
+        #expect(leaderless.lag(of: try #require(view.member("r2"))) == 2 << 20)
+    }
+
     struct Case: CustomTestStringConvertible {
         var testDescription: String
         var reports: [MemberReport]

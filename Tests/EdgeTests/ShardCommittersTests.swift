@@ -18,6 +18,7 @@ import Testing
     private struct Pair {
         let home: EdgeFixture
         let away: EdgeFixture
+        let leaders: Leaders
         let shards: ShardCommitters
         let tasks: [Task<Void, any Error>]
         let answers = Answers()
@@ -26,7 +27,8 @@ import Testing
             let (home, away) = (try await EdgeFixture.make(), try await EdgeFixture.make())
             let logger = Logger(label: "edge") { _ in SwiftLogNoOpLogHandler() }
             let metrics = EdgeMetrics()
-            func committer(_ fixture: EdgeFixture, _ name: String, isHome: Bool) throws -> Committer {
+            let leaders = Leaders()
+            func committer(_ fixture: EdgeFixture, _ name: String) throws -> Committer {
                 let pool = PostgresPool(
                     configuration: PostgresConfiguration(
                         fixture.postgres.dsn(database: fixture.database, user: "zegel_edge")),
@@ -37,13 +39,12 @@ import Testing
                 return Committer(
                     ledger: ledger, keys: keys, limits: .init(),
                     ready: ReadyNotifier(ledger: ledger, logger: logger), metrics: metrics, logger: logger,
-                    isHome: { isHome })
+                    leader: { leaders.of(name) })
             }
-            let all = [
-                try committer(home, "a", isHome: true), try committer(away, "b", isHome: false),
-            ]
+            let all = [try committer(home, "a"), try committer(away, "b")]
             return Pair(
-                home: home, away: away, shards: ShardCommitters(all, metrics: metrics, logger: logger),
+                home: home, away: away, leaders: leaders,
+                shards: ShardCommitters(all, metrics: metrics, logger: logger),
                 tasks: all.map { committer in Task { try await committer.run() } })
         }
 
@@ -75,6 +76,17 @@ import Testing
         }
     }
 
+    /// Where the shards are led.
+    private final class Leaders: Sendable {
+        private let all = Mutex<[String: LeaderStanding]>([
+            "a": LeaderStanding(place: .here, epoch: 1), "b": LeaderStanding(place: .elsewhere, epoch: 1),
+        ])
+        func of(_ shard: String) -> LeaderStanding { all.withLock { $0[shard] ?? .only } }
+        func put(_ shard: String, _ place: LeaderStanding.Place, epoch: Int = 1) {
+            all.withLock { $0[shard] = LeaderStanding(place: place, epoch: epoch) }
+        }
+    }
+
     private final class Answers: Sendable {
         private let all = Mutex<[String]>([])
         func add(_ answer: String) { all.withLock { $0.append(answer) } }
@@ -96,6 +108,41 @@ import Testing
         #expect(pair.shards.choose() === away)
         #expect(await home.proveWell())
         #expect(pair.shards.choose() === home)
+        await pair.end()
+    }
+
+    @Test("A shard whose leader nobody knows gets nothing while another is led, and is home to nobody")
+    func leaderless() async throws {
+        let pair = try await Pair.make()
+        let (home, away) = (pair.shards.all[0], pair.shards.all[1])
+        pair.leaders.put("a", .unknown)
+        // It would take turns with another of its rank.
+        for _ in 1...4 { #expect(pair.shards.choose() === away) }
+        pair.leaders.put("b", .here)
+        for _ in 1...4 { #expect(pair.shards.choose() === away) }
+        pair.leaders.put("a", .here)
+        pair.leaders.put("b", .elsewhere)
+        #expect(pair.shards.choose() === home)
+        await pair.end()
+    }
+
+    @Test("A shard with a new leader gets nothing until a commit there is durable, while another is well")
+    func newLeader() async throws {
+        let pair = try await Pair.make()
+        let (home, away) = (pair.shards.all[0], pair.shards.all[1])
+        #expect(await home.proveWell())
+        #expect(pair.shards.choose() === home)
+        pair.leaders.put("a", .here, epoch: 2)
+        #expect(pair.shards.choose() === away)
+        #expect(await home.proveWell())
+        #expect(pair.shards.choose() === home)
+        // Also away from home: an edge that never sent anything there has seen no commit fail.
+        pair.leaders.put("a", .here, epoch: 3)
+        #expect(await away.proveWell())
+        pair.leaders.put("b", .here, epoch: 2)
+        pair.put(Self.rejection(), at: away)
+        try await eventually("a commit at the new leader is durable") { away.isWell(at: .now) }
+        for _ in 1...4 { #expect(pair.shards.choose() === away) }
         await pair.end()
     }
 

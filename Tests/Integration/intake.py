@@ -31,7 +31,7 @@ class Stream:
     def __init__(self, z, rng, first, pause=0.05):
         self.z, self.rng, self.next, self.pause = z, rng, first, pause
         self.lock, self.ending = threading.Lock(), threading.Event()
-        # number, id, begun, answered, repeats
+        # number, id, begun, answered, repeats, region
         self.answered = []
         self.unanswered = []
         self.threads = [threading.Thread(target=self.work, args=(i,), daemon=True) for i in range(CONNECTIONS)]
@@ -49,7 +49,8 @@ class Stream:
             identity = client.send("a@demo.test", ["b@bar.test"], content)
             with self.lock:
                 if identity:
-                    self.answered.append((number, identity, begun, time.monotonic(), client.repeats - before))
+                    region = self.z.e["regions"][(client.at - 1) % 2]["name"]
+                    self.answered.append((number, identity, begun, time.monotonic(), client.repeats - before, region))
                 else:
                     self.unanswered.append(number)
             self.ending.wait(self.pause)
@@ -60,10 +61,13 @@ class Stream:
         for thread in self.threads:
             thread.join(150)
 
-    def pause_of_all(self, after, before):
-        """The longest time between two 250s, whoever got them."""
-        times = [after] + sorted(a[3] for a in self.answered if after < a[3] < before) + [before]
+    def pause_of_all(self, after, before, region=None):
+        """The longest time between two 250s, whoever got them; or those of one region's edges."""
+        times = [after] + sorted(a[3] for a in self.answered if after < a[3] < before and region in (None, a[5])) + [before]
         return max(later - earlier for earlier, later in zip(times, times[1:]))
+
+    def pauses_of_each(self, after, before):
+        return ", ".join(f"{r['name']}'s edges {self.pause_of_all(after, before, r['name']):.2f} s" for r in self.z.e["regions"][:2])
 
     def longest_of_one(self, after, before):
         """The longest that a client waited for a 250, from the beginning of its message."""
@@ -200,7 +204,7 @@ with folder() as path:
             stream.end()
             probe.end()
             report.figure(f"switchover of shard {shard}", f"longest pause of intake {pause:.2f} s, longest wait of one client "
-                          f"{longest:.2f} s, the shard's own pause {own:.2f} s")
+                          f"{longest:.2f} s, the shard's own pause {own:.2f} s; {stream.pauses_of_each(at, over)}")
             report.check("no client repeats anything, and each gets its 250",
                          not stream.unanswered and not [a for a in stream.answered if a[4]],
                          str([a for a in stream.answered if a[4]][:5]))

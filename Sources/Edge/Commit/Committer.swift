@@ -35,6 +35,8 @@ final class Committer: Service, CustomStringConvertible {
         var begun: [GroupCommit<IntakeTicket>.Slot: ContinuousClock.Instant] = [:]
         /// Whether the last commit was durable.
         var isWell = true
+        /// The leader that the last durable commit was at; nil: there was none yet.
+        var proven: Int?
     }
 
     /// How long a commit may take before new messages go to another shard.
@@ -50,16 +52,16 @@ final class Committer: Service, CustomStringConvertible {
     private let wakeup = Wakeup()
     private let ready: ReadyNotifier
     private let onOutcome: @Sendable (Bool) -> Void
-    /// Whether the shard's leader is in this region.
-    let isHome: @Sendable () -> Bool
+    /// The shard's leader, as far as it is known now.
+    let leader: @Sendable () -> LeaderStanding
 
     /// - Parameters:
     ///   - ready: told after each commit that brought deliveries.
-    ///   - isHome: whether the shard's leader is in this region.
+    ///   - leader: the shard's leader, as far as it is known now.
     ///   - onOutcome: told whether the database did what was asked.
     init(
         ledger: IntakeLedger, keys: EdgeKeys, limits: GroupCommit<IntakeTicket>.Limits, ready: ReadyNotifier,
-        metrics: EdgeMetrics, logger: Logger, isHome: @escaping @Sendable () -> Bool = { true },
+        metrics: EdgeMetrics, logger: Logger, leader: @escaping @Sendable () -> LeaderStanding = { .only },
         onOutcome: @escaping @Sendable (Bool) -> Void = { _ in }
     ) {
         self.ledger = ledger
@@ -68,7 +70,7 @@ final class Committer: Service, CustomStringConvertible {
         self.metrics = metrics
         self.logger = logger
         self.onOutcome = onOutcome
-        self.isHome = isHome
+        self.leader = leader
         self.state = Mutex(State(group: GroupCommit(limits: limits)))
     }
 
@@ -112,21 +114,28 @@ final class Committer: Service, CustomStringConvertible {
     /// Whether new content should be refused for now.
     var isFull: Bool { state.withLock { $0.group.isFull || $0.isEnding } }
 
-    /// Whether what is handed in now will hardly wait: the last commit was durable, and none has been under way for long.
+    /// Whether what is handed in now will hardly wait: the last commit was durable, none has been under way for long, and the leader is
+    /// still the same: a new one's followers may take seconds to find it, and no commit is durable before.
     func isWell(at now: ContinuousClock.Instant) -> Bool {
-        state.withLock { state in
-            state.isWell && !state.isEnding
+        let epoch = leader().epoch
+        return state.withLock { state in
+            state.isWell && !state.isEnding && state.proven ?? epoch == epoch
                 && state.begun.values.allSatisfy { now - $0 < Self.promptness }
         }
     }
 
-    /// Where the last commit was not durable, sees whether one is now, with a mark alone: messages go elsewhere meanwhile, so none
-    /// would show it.
+    /// Where the last commit was not durable, or was at another leader, sees whether one is now, with a mark alone: messages go elsewhere
+    /// meanwhile, so none would show it.
     /// - Returns: whether the last commit, or this one, was durable.
     func proveWell() async -> Bool {
-        if state.withLock({ $0.isWell }) { return true }
+        let epoch = leader().epoch
+        if state.withLock({ $0.isWell && $0.proven == epoch }) { return true }
         guard case .durable = await ledger.resubmit(IntakeBatch()) else { return false }
-        state.withLock { $0.isWell = true }
+        let isSame = leader().epoch == epoch
+        state.withLock { state in
+            state.isWell = true
+            if isSame { state.proven = epoch }
+        }
         return true
     }
 
@@ -208,6 +217,7 @@ final class Committer: Service, CustomStringConvertible {
         _ slot: GroupCommit<IntakeTicket>.Slot, _ batch: IntakeBatch, isRepeat: Bool, lacking: Set<UUID>
     ) async {
         var batch = batch
+        let epoch = leader().epoch
         let began = ContinuousClock.now
         let newKeys = keys.batchKeys(lacking)
         batch.batchKeys += newKeys
@@ -218,10 +228,13 @@ final class Committer: Service, CustomStringConvertible {
             outcome = isRepeat ? await ledger.resubmit(batch) : await ledger.commit(batch)
         }
         let ended = ContinuousClock.now
+        let isSame = leader().epoch == epoch
         state.withLock { state in
             state.begun[slot] = nil
             switch outcome {
-            case .durable: state.isWell = true
+            case .durable:
+                state.isWell = true
+                if isSame { state.proven = epoch }
             case .atFault: break
             case .notDurable, .inDoubt, .unavailable: state.isWell = false
             }

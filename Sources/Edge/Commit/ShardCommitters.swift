@@ -6,6 +6,27 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 
+/// The leader of a shard, seen from an edge.
+struct LeaderStanding: Sendable, Equatable {
+    /// Where it is.
+    enum Place: Sendable {
+        /// In the edge's own region.
+        case here
+        /// In another.
+        case elsewhere
+        /// Nobody knows: most likely there is none, and whoever commits there waits for the next one.
+        case unknown
+    }
+
+    /// Where it is.
+    var place: Place
+    /// Grows with every change of leader.
+    var epoch: Int
+
+    /// A shard without members in other regions: its only server is near, and always the same.
+    static let only = LeaderStanding(place: .here, epoch: 0)
+}
+
 /// The committers of all shards.
 final class ShardCommitters: Service, CustomStringConvertible {
     /// Between looks for messages that wait at a shard in trouble.
@@ -30,7 +51,11 @@ final class ShardCommitters: Service, CustomStringConvertible {
     private func rank(_ committer: Committer, at now: ContinuousClock.Instant) -> Int {
         if committer.isFull { return 3 }
         guard committer.isWell(at: now) else { return 2 }
-        return committer.isHome() ? 0 : 1
+        return switch committer.leader().place {
+        case .here: 0
+        case .elsewhere: 1
+        case .unknown: 2
+        }
     }
 
     /// The shard for a message that begins now; its frames and its row go there. Shards of equal rank take turns.

@@ -43,6 +43,9 @@ public final class LeaderRoute: PostgresRoute {
     /// What is known now.
     public var knowledge: Knowledge { state.withLock { $0.knowledge } }
 
+    /// Grows with every change of leader: two equal ones mean that nothing changed between them.
+    public var epoch: Int { state.withLock { $0.epoch } }
+
     /// A pool of connections to the leader.
     public func pool(limit: Int, waitLimit: Duration) -> PostgresPool {
         let pool = PostgresPool(route: self, limit: limit, waitLimit: waitLimit)

@@ -56,6 +56,13 @@ public struct ShardStanding: Sendable, Equatable {
     /// The member of a region.
     public func member(_ region: String) -> Member? { members.first { $0.region == region } }
 
+    /// Octets that a member is behind: as it and its leader say now, and only where they do not, as they wrote into etcd. That is up to a
+    /// loop old: under load, megabytes that the member has long had.
+    public func lag(of member: ShardView.Member) -> Int? {
+        guard leader != nil else { return member.lag }
+        return self.member(member.region)?.lag ?? member.lag
+    }
+
     /// The standing from these.
     /// - Parameters:
     ///   - view: what etcd knows; nil: nobody reached it.
