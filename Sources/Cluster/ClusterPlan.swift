@@ -129,6 +129,9 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
     public var shards: [ShardPlan]
     /// The sites.
     public var regions: [RegionPlan]
+    /// The folder of the keyrings; nil: inside the cluster's own. A restored cluster has those of the one it comes from: what is destroyed
+    /// there is destroyed here.
+    public var keyring: String?
 
     /// Whether PostgreSQL runs under Patroni, with a member of each shard in every region.
     public var isReplicated: Bool { regions.count > 1 }
@@ -253,6 +256,7 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
                     name: String(UnicodeScalar(UInt8(ascii: "a") + UInt8(number))),
                     home: "r\(number % sites + 1)")
             }, regions: [])
+        plan.keyring = before?.keyring
         // Two regions alone cannot tell which of them was cut off: a third vote can.
         let names = (1...sites).map { "r\($0)" } + (sites == 2 ? [witness] : [])
         for (index, name) in names.enumerated() {

@@ -50,6 +50,7 @@ public struct LocalCluster: Sendable {
         whenReady: @escaping @Sendable (Endpoints) -> Void
     ) async throws(ClusterError) -> UpOutcome {
         try ClusterFiles.folder(layout.directory, mode: 0o755)
+        try RestoreState.demandPromoted(layout)
         let turn = try await turnToStart()
         defer { withExtendedLifetime(turn) {} }
         let before = try ClusterPlan.load(layout.plan)

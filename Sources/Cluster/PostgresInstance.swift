@@ -17,6 +17,8 @@ public struct PostgresInstance: Sendable {
     let member: MemberPlan
     /// The server's programs, and who runs them.
     let programs: PostgresPrograms
+    /// What it is told of archiving.
+    var archiving = PostgresParameter.noArchive
 
     /// Makes the data folder when there is none, and writes the configuration.
     func prepare() async throws(ClusterError) {
@@ -95,6 +97,6 @@ public struct PostgresInstance: Sendable {
             .init("wal_level", "replica"),
         ]
         return "# Written by zegel at every start.\n"
-            + (own + PostgresParameter.common).map { $0.line + "\n" }.joined()
+            + (own + PostgresParameter.common + archiving).map { $0.line + "\n" }.joined()
     }
 }

@@ -15,6 +15,8 @@ struct PreparedRegion: Sendable {
     /// The folder of Zegel's executables.
     let executables: String
     private var zegel: String { executables + "/zegel" }
+    /// How WAL is archived; nil: it is not.
+    private let backups: BackupConfiguration?
 
     var site: LedgerSite { LedgerSite(plan: plan, layout: layout.cluster) }
     /// The shards as their Patronis know them.
@@ -34,6 +36,10 @@ struct PreparedRegion: Sendable {
         self.region = region
         layout = RegionLayout(identity.layout, plan, region)
         programs = try await PostgresPrograms()
+        let recovery = RecoveryLayout(cluster: identity.layout)
+        backups = try RecoveryPlan.load(recovery.plan).map {
+            BackupConfiguration(plan: $0, layout: recovery, passphrase: "")
+        }
         engines = plan.isReplicated ? try ReplicationPrograms() : nil
         try ClusterFiles.folder(layout.folder, mode: plan.isReplicated ? 0o711 : 0o755)
         try ClusterFiles.folder(layout.keyring, mode: 0o700)
@@ -51,7 +57,13 @@ struct PreparedRegion: Sendable {
 
     /// A PostgreSQL without Patroni.
     func plainMember(_ member: MemberPlan) -> PostgresInstance {
-        PostgresInstance(layout: layout, address: region.address, member: member, programs: programs)
+        PostgresInstance(
+            layout: layout, address: region.address, member: member, programs: programs,
+            archiving: archiving(member.shard))
+    }
+
+    private func archiving(_ shard: String) -> [PostgresParameter] {
+        backups?.archiving(shard, layout) ?? PostgresParameter.noArchive
     }
 
     private func prepareMembers() async throws(ClusterError) {
@@ -80,7 +92,8 @@ struct PreparedRegion: Sendable {
                 paths: MemberPaths(
                     data: layout.data(shard.name), sockets: layout.postgresSockets,
                     programs: programs.folder, passwords: folder + "/pgpass", zegel: zegel),
-                identity: member, superuserPassword: identity.password(LedgerSite.superuser))
+                identity: member, superuserPassword: identity.password(LedgerSite.superuser),
+                archiving: archiving(shard.name))
             try ClusterFiles.write(configuration.text, to: path)
             if let user = programs.user { chown(path, user.uid, user.gid) }
         }

@@ -7,12 +7,14 @@ public struct RegionLayout: Sendable, Equatable {
     /// The region's name.
     public let region: String
     private let isReplicated: Bool
+    private let keyrings: String
 
     /// The files of `region` in the cluster of `plan`.
     public init(_ cluster: ClusterLayout, _ plan: ClusterPlan, _ region: RegionPlan) {
         self.cluster = cluster
         self.region = region.name
         self.isReplicated = plan.isReplicated
+        keyrings = plan.keyring ?? cluster.directory + "/keyring"
     }
 
     /// The region's folder.
@@ -31,7 +33,7 @@ public struct RegionLayout: Sendable, Equatable {
         cluster.sockets + (isReplicated ? "/postgres-\(region)" : "/postgres")
     }
     /// The keyring's private keys.
-    public var keyring: String { cluster.directory + "/keyring" + (isReplicated ? "/\(region)" : "") }
+    public var keyring: String { keyrings + (isReplicated ? "/\(region)" : "") }
     /// The keyring's socket for `role`.
     public func keyringSocket(_ role: NodeRole) -> String {
         cluster.sockets + "/keyring-" + (isReplicated ? "\(region)-" : "") + "\(role.rawValue).sock"

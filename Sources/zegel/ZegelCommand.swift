@@ -29,7 +29,8 @@ struct ZegelCommand: AsyncParsableCommand {
         subcommands: [
             LocalCommand.self, TraceCommand.self, JudgeCommand.self, EvidenceCommand.self,
             MigrateCommand.self, TenantCommand.self,
-            ShardCommand.self, RegionCommand.self, KeyringCommand.self, GuardCommand.self,
+            ShardCommand.self, RegionCommand.self, RecoveryCommand.self, KeyringCommand.self,
+            GuardCommand.self,
             TimelineCommand.self, CheckCommand.self,
         ])
 }

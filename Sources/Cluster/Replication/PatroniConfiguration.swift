@@ -36,6 +36,8 @@ public struct PatroniConfiguration: Sendable {
     public let identity: MemberIdentity
     /// The superuser's password, which Patroni gives to a data folder that it makes.
     public let superuserPassword: String
+    /// What PostgreSQL is told of archiving.
+    var archiving = PostgresParameter.noArchive
 
     /// `patroni FILE`.
     public var text: String {
@@ -178,7 +180,7 @@ public struct PatroniConfiguration: Sendable {
         let overridden = Set(PostgresParameter.replicated.map(\.name))
         return PostgresParameter.common.filter { !overridden.contains($0.name) }
             + PostgresParameter.replicated
-            + own
+            + own + archiving
     }
 
     /// Who may connect: members by certificate, for streaming and rewinding alone; nodes by password over TLS; nobody in clear.

@@ -48,6 +48,8 @@ extension PostgresParameter {
         .init("log_parameter_max_length_on_error", "0"),
         .init("log_error_verbosity", "terse"),
         .init("log_checkpoints", "off"),
+        // Always: what it does is told by the command alone, and that takes no restart.
+        .init("archive_mode", "on"),
     ]
 
     /// What holds besides for a member of a replicated shard.

@@ -157,6 +157,13 @@ public struct PatroniClient: Sendable {
         guard answer.status == 200 else { throw Self.refusal(answer) }
     }
 
+    /// Has a Patroni read its configuration file anew. It returns before that is done.
+    /// - Throws: `refused` with Patroni's reason.
+    public func reload(at url: String) async throws(PatroniError) {
+        let answer = try await send(.post, url + "/reload", limit: .seconds(10))
+        guard (200...202).contains(answer.status) else { throw Self.refusal(answer) }
+    }
+
     /// Throws a member's data away and copies its leader's. Returns once that has begun.
     /// - Parameter force: also where Patroni is about something with that member, which it then gives up: a rewind, a recovery, a copy.
     /// - Throws: `refused` with Patroni's reason.

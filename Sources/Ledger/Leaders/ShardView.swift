@@ -101,7 +101,7 @@ extension ShardView {
     }
 
     /// `0/6F64FE8`, PostgreSQL's way to write a place in the WAL, as octets from its beginning.
-    static func octets(_ text: String) -> Int? {
+    package static func octets(_ text: String) -> Int? {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 2, let high = UInt32(parts[0], radix: 16), let low = UInt32(parts[1], radix: 16)
         else { return nil }

@@ -1,0 +1,32 @@
+// Where what belongs to recovery lies in a local cluster's folder.
+
+/// The files of recovery points, and of a cluster that was restored.
+struct RecoveryLayout: Sendable, Equatable {
+    /// The cluster's.
+    let cluster: ClusterLayout
+
+    /// What is remembered of recovery points.
+    var plan: String { folder + "/recovery.json" }
+    /// The folder.
+    var folder: String { cluster.directory + "/recovery" }
+    /// What pgBackRest is told; PostgreSQL's user reads it.
+    var configuration: String { folder + "/pgbackrest.conf" }
+    /// The superuser's password, for pgBackRest.
+    var passwords: String { folder + "/pgpass" }
+    /// The repository, unless another place was named.
+    var repository: String { folder + "/repository" }
+    /// The repository's passphrase.
+    var passphrase: String { cluster.secrets + "/repository.passphrase" }
+    /// pgBackRest's locks.
+    var locks: String { folder + "/locks" }
+    /// WAL that is on its way into the archive.
+    var spool: String { folder + "/spool" }
+    /// pgBackRest's output where somebody waits for its end.
+    var output: String { folder + "/output" }
+    /// WAL segments that are looked into.
+    var segments: String { folder + "/segments" }
+    /// Those of a shard.
+    func segments(_ shard: String) -> String { "\(segments)/\(shard)" }
+    /// What a cluster was restored from, and how far that has come.
+    var restore: String { cluster.directory + "/restore.json" }
+}

@@ -1,0 +1,186 @@
+// Takes shards back to a moment, into a new cluster beside the old one. The old one is read and never written to.
+
+import Foundation
+import Ledger
+import Postgres
+
+extension ClusterRecovery {
+    /// Restores shards into a new folder.
+    /// - Parameters:
+    ///   - moment: RFC 3339, with its zone.
+    ///   - directory: where the new cluster goes: not there, or empty, or one whose restore to that moment was broken off.
+    ///   - only: a shard; nil: all.
+    /// - Returns: what was restored.
+    public func restore(
+        to text: String, into directory: String, shard only: String? = nil,
+        say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) -> RestoreState {
+        _ = try recoveryPlan()
+        let repository = try BackupRepository(layout, programs)
+        let target = RestoreTarget(ClusterLayout(directory: directory))
+        guard target.layout.directory != cluster.layout.directory else {
+            throw ClusterError(.usage, "--into \(target.layout.directory): that is the cluster itself")
+        }
+        let before = try target.state()
+        try target.demandRoom(before)
+        let found = try await findings(shards(only), repository)
+        let window = try commonWindow(found)
+        let moment = try RestorePoint.demand(text, in: window)
+        var state = try chosen(found, moment)
+        if let before {
+            guard before.source == state.source, before.moment == state.moment,
+                before.shards.map(\.name) == state.shards.map(\.name)
+            else {
+                throw ClusterError(
+                    .usage,
+                    "\(target.layout.directory) holds a restore of \(before.source) to "
+                        + "\(RestorePoint.text(before.moment)): choose another folder, or remove it")
+            }
+            // Its way was chosen then; the archive may have gone on.
+            state = before
+            if state.stage != .restoring { return state }
+            say("going on with a restore that was broken off")
+        } else {
+            try target.begin(state, plan: plan, from: cluster.layout)
+        }
+        for index in state.shards.indices where !state.shards[index].isDone {
+            let began = ContinuousClock.now
+            state.shards[index].incarnation = try await restore(
+                state.shards[index], to: moment, target, repository, say)
+            let took = ContinuousClock.now - began
+            state.shards[index].seconds =
+                Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
+            state.shards[index].isDone = true
+            try state.save(target.files.restore)
+        }
+        state.stage = .restored
+        try state.save(target.files.restore)
+        return state
+    }
+
+    private func findings(
+        _ shards: [ShardPlan], _ repository: BackupRepository
+    ) async throws(ClusterError) -> [Findings] {
+        var all: [Findings] = []
+        for shard in shards { all.append(try await points(shard, repository)) }
+        return all
+    }
+
+    /// What all shards can be taken back to.
+    private func commonWindow(_ found: [Findings]) throws(ClusterError) -> RestorableWindow {
+        var window: RestorableWindow?
+        for findings in found {
+            guard let own = findings.points.window else {
+                let why =
+                    findings.points.troubles.first ?? "no WAL behind its first backup is in the archive yet"
+                throw ClusterError(.state, "shard \(findings.points.shard) cannot be restored: \(why)")
+            }
+            guard let common = window.map({ $0.intersection(own) }) ?? own else {
+                throw ClusterError(
+                    .state,
+                    "the shards have no moment in common: restore one at a time with --shard (zegel recovery list \(option))"
+                )
+            }
+            window = common
+        }
+        guard let window else { throw ClusterError(.state, "there is no shard") }
+        return window
+    }
+
+    private func chosen(_ found: [Findings], _ moment: Date) throws(ClusterError) -> RestoreState {
+        RestoreState(
+            source: cluster.layout.directory, moment: moment, stage: .restoring,
+            shards: try found.map { (findings) throws(ClusterError) in
+                guard let archive = findings.archive,
+                    let set = findings.information.set(for: moment, archive.timelines),
+                    let system = findings.information.system
+                else {
+                    throw ClusterError(
+                        .state, "shard \(findings.points.shard) has no backup from before that moment")
+                }
+                let missing = archive.timelines.gaps(from: set.lastSegment, in: archive.segments)
+                if let gap = missing.first {
+                    throw ClusterError(
+                        .state,
+                        "WAL segment \(gap) of shard \(findings.points.shard) is not in the archive, and \(set.label) needs it: "
+                            + "choose a moment before it was written, or after a later backup (zegel recovery verify \(option))"
+                    )
+                }
+                return .init(
+                    name: findings.points.shard, set: set.label, timeline: archive.timelines.newest,
+                    system: system,
+                    size: set.size)
+            })
+    }
+
+    private func restore(
+        _ shard: RestoreState.Shard, to moment: Date, _ target: RestoreTarget, _ repository: BackupRepository,
+        _ say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) -> UUID {
+        let server = try target.server(shard.name, programs)
+        try await server.endLeftover()
+        try target.clear(server.data, owner: programs.user)
+        try await programs.checkReachable([server.data])
+        say("shard \(shard.name): copying \(shard.set), \(Self.octets(shard.size))")
+        let watch = Task { await Self.showGrowth(of: server.data, to: shard.size, shard.name, say) }
+        defer { watch.cancel() }
+        try await repository.restore(shard.name, set: shard.set, into: server.data)
+        watch.cancel()
+        try server.configure(recovery: [
+            .init("restore_command", repository.restoreCommand(shard.name, data: server.data)),
+            // A zone with a name is refused here.
+            .init("recovery_target_time", RestorePoint.precise(moment).dropLast() + "+00"),
+            .init("recovery_target_timeline", "\(shard.timeline)"),
+            .init("recovery_target_action", "promote"),
+        ])
+        say("shard \(shard.name): recovering to \(RestorePoint.text(moment))")
+        let incarnation = try await server.run { (process) throws(ClusterError) in
+            var shown = ContinuousClock.now
+            try await server.awaitRecovered(process) { replayed in
+                guard ContinuousClock.now - shown > .seconds(2) else { return }
+                shown = .now
+                say("shard \(shard.name): recovered to \(RestorePoint.text(replayed))")
+            }
+            return try await Self.asOwner(server) { try RestoredLedger.begin($0) }
+        }
+        // From here on it starts as it is.
+        try server.configure(recovery: [])
+        return incarnation
+    }
+
+    /// Does something in a restored shard's database.
+    static func asOwner<T: Sendable>(
+        _ server: RestoredServer, _ body: @escaping @Sendable (PostgresSession) throws -> T
+    ) async throws(ClusterError) -> T {
+        do {
+            let connection = try await PostgresConnection.connect(server.owner())
+            do {
+                let result = try await connection.perform(body)
+                await connection.close()
+                return result
+            } catch {
+                await connection.close()
+                throw error
+            }
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw ClusterError(.state, "the restored shard in \(server.data): \(error)")
+        }
+    }
+
+    private static func showGrowth(
+        of folder: String, to size: Int, _ shard: String, _ say: @Sendable (String) -> Void
+    ) async {
+        while !Task.isCancelled {
+            do { try await Task.sleep(for: .seconds(2)) } catch { return }
+            var there = 0
+            let files = FileManager.default.enumerator(
+                at: URL(fileURLWithPath: folder), includingPropertiesForKeys: [.fileSizeKey])
+            while let file = files?.nextObject() as? URL {
+                there += (try? file.resourceValues(forKeys: [.fileSizeKey]))?.fileSize ?? 0
+            }
+            say("shard \(shard): \(min(99, there * 100 / max(1, size))) % of \(octets(size))")
+        }
+    }
+}
