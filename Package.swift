@@ -94,6 +94,7 @@ let package = Package(
                 .embedInCode("0010_content_parts.sql"), .embedInCode("0011_regions.sql"),
                 .embedInCode("0012_withdrawal.sql"), .embedInCode("0013_replays.sql"),
                 .embedInCode("0014_reading.sql"),
+                .embedInCode("0015_recovery.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",

@@ -34,5 +34,6 @@ public enum MigrationCatalog {
         Migration(12, "withdrawal", PackageResources._012_withdrawal_sql),
         Migration(13, "replays", PackageResources._013_replays_sql),
         Migration(14, "reading", PackageResources._014_reading_sql),
+        Migration(15, "recovery", PackageResources._015_recovery_sql),
     ]
 }

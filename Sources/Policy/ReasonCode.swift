@@ -143,6 +143,10 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let finalDotInDoubt = ReasonCode("final-dot-in-doubt")
     /// The same bytes and envelope were taken in before, as another message, which is delivered in its stead.
     public static let replayed = ReasonCode("replayed")
+    /// The shard was restored to a moment before, and it is not known whether the message was delivered since.
+    public static let restoredInDoubt = ReasonCode("restored-in-doubt")
+    /// The shard was restored to a moment before, and nobody knows what became of the message since.
+    public static let restoredUnknown = ReasonCode("restored-unknown")
     /// An operator decided so.
     public static let operatorDecision = ReasonCode("operator-decision")
     /// Too much is under way.

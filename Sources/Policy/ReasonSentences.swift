@@ -291,6 +291,16 @@ extension ReasonCode {
             "The same message had been taken in before and is delivered under that id."
         ),
         (
+            .restoredInDoubt,
+            "Het systeem is hersteld naar een eerder moment; het is onbekend of het bericht daarna is afgeleverd.",
+            "The system was restored to an earlier moment; it is not known whether the message was delivered since."
+        ),
+        (
+            .restoredUnknown,
+            "Het systeem is hersteld naar een eerder moment; niemand weet wat er daarna met het bericht is gebeurd.",
+            "The system was restored to an earlier moment; nobody knows what became of the message since."
+        ),
+        (
             .operatorDecision,
             "Een beheerder heeft dit besloten.",
             "An operator decided this."

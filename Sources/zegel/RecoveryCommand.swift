@@ -21,7 +21,9 @@ struct RecoveryCommand: AsyncParsableCommand {
               zegel recovery list --dir /var/tmp/zegel
               zegel recovery restore --dir /var/tmp/zegel --to 2026-11-27T17:21:22Z --into /var/tmp/zegel-then
             """,
-        subcommands: [Enable.self, List.self, Create.self, Verify.self, Restore.self])
+        subcommands: [
+            Enable.self, List.self, Create.self, Verify.self, Restore.self, Reconcile.self, Promote.self,
+        ])
 
     /// The cluster's folder.
     struct Folder: ParsableArguments {
@@ -35,6 +37,14 @@ struct RecoveryCommand: AsyncParsableCommand {
                 throw ClusterError(.usage, "which cluster? give --dir DIR")
             }
             return try await ClusterRecovery(directory: dir)
+        }
+
+        /// The restored cluster in it.
+        func restored() async throws -> RestoredCluster {
+            guard let dir = dir ?? ProcessInfo.processInfo.environment["ZEGEL_DIR"] else {
+                throw ClusterError(.usage, "which cluster? give --dir DIR")
+            }
+            return try await RestoredCluster(directory: dir)
         }
     }
 
@@ -212,6 +222,91 @@ struct RecoveryCommand: AsyncParsableCommand {
                 }
             }
         }
+    }
+}
+
+extension RecoveryCommand {
+    struct Reconcile: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Tell a restored cluster what happened since.",
+            discussion: """
+                --from asks the members of the old cluster that live, --archive the end of its archive, which is recovered \
+                aside for that. Deliveries that ended are closed; those that did not go on; messages accepted after the \
+                moment are brought over, with their content; a delivery of which nobody can tell whether a recipient got it \
+                is sent again with its mark, or held where its tenant wants that; one that nobody knows is held. What was \
+                revoked or disabled since works no more; what was given out since is not brought over.
+
+                What an archive tells ends before the old cluster did: all that is open there is in doubt. What a leader \
+                tells is certain, once its workers have stopped: while they deliver it is refused.
+
+                May be given again, with another source: whoever knows more is believed, and nothing happens twice.
+
+                EXAMPLES
+                  zegel recovery reconcile --dir /var/tmp/zegel-then --from /var/tmp/zegel
+                  zegel recovery reconcile --dir /var/tmp/zegel-then --archive
+                """)
+
+        @OptionGroup var folder: Folder
+        @Option(name: .long, help: ArgumentHelp("The old cluster's folder.", valueName: "dir"))
+        var from: String?
+        @Flag(name: .long, help: "Ask the end of the archive.")
+        var archive = false
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let reports = try await folder.restored().reconcile(
+                    .init(from: from, archive: archive), say: say)
+                answer(
+                    json ? try moments(reports) : reports.map(RecoveryCommand.text).joined(separator: "\n"))
+            }
+        }
+    }
+
+    struct Promote: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a restored cluster one like any other.",
+            discussion: """
+                Only after zegel recovery reconcile. Its nodes may log in from then on, and zegel local up starts them: mail \
+                moves. Readers of the old cluster's events go on where the restore began; what they have seen since comes \
+                again with the same ids.
+
+                EXAMPLE
+                  zegel recovery promote --dir /var/tmp/zegel-then --yes
+                """)
+
+        @OptionGroup var folder: Folder
+        @OptionGroup var confirmation: Confirmation
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let restored = try await folder.restored()
+                try confirmation.ask("let the restored cluster deliver mail")
+                let reports = try await restored.promote(say: say)
+                answer(
+                    json ? try moments(reports) : reports.map(RecoveryCommand.text).joined(separator: "\n"))
+            }
+        }
+    }
+
+    /// What is known of a restored shard's mail.
+    fileprivate static func text(_ report: RestoredCluster.Report) -> String {
+        let (brought, deliveries) = (report.brought, report.deliveries)
+        var lines = [
+            "shard \(report.shard)  \(brought.broughtOver) messages and \(brought.events) events brought over",
+            "  deliveries  \(deliveries.ended) ended since, \(deliveries.released) go on, \(deliveries.inDoubt) in doubt, "
+                + "\(deliveries.unknown) nobody knows; \(deliveries.held) of them are held",
+        ]
+        if let control = report.control {
+            lines.append(
+                "  control  \(control.revoked) credentials and keys revoked, \(control.disabled) tenants disabled, "
+                    + "\(control.keySets) key sets brought over; \(control.leftOut) credentials and keys made since are left out"
+            )
+        }
+        return lines.joined(separator: "\n")
     }
 }
 

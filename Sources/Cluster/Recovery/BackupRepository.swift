@@ -73,6 +73,27 @@ struct BackupRepository: Sendable {
             limit: .seconds(24 * 3600))
     }
 
+    /// Ends what a restore into a folder left running whose command was killed: its helpers write on for a moment.
+    func endLeftover(into data: String) async throws(ClusterError) {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while true {
+            let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+            let left = all.compactMap(Int32.init).filter { pid in
+                let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
+                let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+                return words.first?.hasSuffix("pgbackrest") == true && words.contains("--pg1-path=\(data)")
+            }
+            if left.isEmpty { return }
+            for pid in left { kill(pid, SIGKILL) }
+            guard ContinuousClock.now < deadline else {
+                throw ClusterError(.timeout, "a restore into \(data) goes on and cannot be ended")
+            }
+            do { try await Task.sleep(for: .milliseconds(50)) } catch {
+                throw ClusterError(.process, "interrupted")
+            }
+        }
+    }
+
     /// What has PostgreSQL fetch its WAL while it recovers in `data`.
     func restoreCommand(_ shard: String, data: String) -> String {
         let words = [

@@ -27,6 +27,8 @@ struct RecoveryLayout: Sendable, Equatable {
     var segments: String { folder + "/segments" }
     /// Those of a shard.
     func segments(_ shard: String) -> String { "\(segments)/\(shard)" }
+    /// An archive that is recovered to its end, to be asked.
+    func aside(_ shard: String) -> String { "\(folder)/aside-\(shard)" }
     /// What a cluster was restored from, and how far that has come.
     var restore: String { cluster.directory + "/restore.json" }
 }

@@ -94,12 +94,22 @@ extension RepositoryInformation {
     private static let good = [0, 2]
     private static let missing = [1, 3]
 
+    // What is decrypted with another key is no text of its own.
+    private static func isOfCipher(_ words: String) -> Bool {
+        words.contains("FormatError") || words.contains("CryptoError")
+    }
+
     /// Reads what pgBackRest answers about one stanza.
     /// - Throws: `answer` when it is no answer of pgBackRest.
     init(json: [UInt8]) throws(ClusterError) {
         let answers: [Answer]
         do { answers = try JSONDecoder().decode([Answer].self, from: Data(json)) } catch {
-            throw ClusterError(.answer, "pgBackRest does not answer as it should: \(error)")
+            // It quotes what it could not read, byte for byte.
+            guard Self.isOfCipher(String(decoding: json, as: UTF8.self)) else {
+                throw ClusterError(.answer, "pgBackRest does not answer as it should: \(error)")
+            }
+            self.init(backups: [], system: nil, archive: nil, trouble: .wrongPassphrase)
+            return
         }
         guard let answer = answers.first else {
             self.init(backups: [], system: nil, archive: nil, trouble: .notThere)
@@ -110,9 +120,7 @@ extension RepositoryInformation {
             trouble = .notThere
         } else if !Self.good.contains(answer.status.code) {
             let words = answer.repo?.first?.status.message ?? answer.status.message
-            // What is decrypted with another key is no text of its own.
-            let isCipher = words.contains("FormatError") || words.contains("CryptoError")
-            trouble = isCipher ? .wrongPassphrase : .other(words)
+            trouble = Self.isOfCipher(words) ? .wrongPassphrase : .other(words)
         }
         let backups = answer.backup.compactMap { backup -> Backup? in
             guard let segment = backup.archive.stop.flatMap(WALSegment.init),

@@ -119,6 +119,7 @@ extension ClusterRecovery {
     ) async throws(ClusterError) -> UUID {
         let server = try target.server(shard.name, programs)
         try await server.endLeftover()
+        try await repository.endLeftover(into: server.data)
         try target.clear(server.data, owner: programs.user)
         try await programs.checkReachable([server.data])
         say("shard \(shard.name): copying \(shard.set), \(Self.octets(shard.size))")
@@ -141,11 +142,26 @@ extension ClusterRecovery {
                 shown = .now
                 say("shard \(shard.name): recovered to \(RestorePoint.text(replayed))")
             }
-            return try await Self.asOwner(server) { try RestoredLedger.begin($0) }
+            // Of an older version, perhaps: what follows needs this one's tables.
+            try await Self.migrate(server)
+            return try await Self.asOwner(server) { try RestoredLedger.begin($0, restoredTo: moment) }
         }
         // From here on it starts as it is.
         try server.configure(recovery: [])
         return incarnation
+    }
+
+    static func migrate(_ server: RestoredServer) async throws(ClusterError) {
+        do {
+            let connection = try await PostgresConnection.connect(server.owner())
+            do { _ = try await Migrator().migrate(connection) } catch {
+                await connection.close()
+                throw error
+            }
+            await connection.close()
+        } catch {
+            throw ClusterError(.state, "the restored shard in \(server.data): \(error)")
+        }
     }
 
     /// Does something in a restored shard's database.

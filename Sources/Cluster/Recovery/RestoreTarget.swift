@@ -72,7 +72,9 @@ struct RestoreTarget: Sendable {
     }
 
     /// The server of a shard, in the place where its home region will have it.
-    func server(_ shard: String, _ programs: PostgresPrograms) throws(ClusterError) -> RestoredServer {
+    func server(
+        _ shard: String, _ programs: PostgresPrograms, passwords: String? = nil
+    ) throws(ClusterError) -> RestoredServer {
         guard let plan = try ClusterPlan.load(layout.plan) else {
             throw ClusterError(
                 .state, "\(layout.plan) is not there: remove \(layout.directory) and restore again")
@@ -88,7 +90,7 @@ struct RestoreTarget: Sendable {
         try ClusterFiles.ownFolder(layout.sockets)
         return RestoredServer(
             programs: programs, data: data, sockets: "\(layout.sockets)/restored-\(shard)",
-            log: layout.log(of: "restored-\(shard)"))
+            log: layout.log(of: "restored-\(shard)"), passwords: passwords)
     }
 
     /// Makes a folder empty.

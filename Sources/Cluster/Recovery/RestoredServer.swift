@@ -19,12 +19,20 @@ struct RestoredServer: Sendable {
     let sockets: String
     /// Where it prints.
     let log: String
+    /// Passwords for the servers that it asks; nil: it asks none.
+    var passwords: String?
 
     /// The shard's own database, as its owner.
     func owner(_ database: String = LedgerSite.database) -> PostgresConfiguration {
         PostgresConfiguration(
             "host='\(sockets)' port=\(Self.port) dbname=\(database) user=\(LedgerSite.superuser)",
             applicationName: "zegel-recovery", connectTimeout: .seconds(5))
+    }
+
+    /// The same, as another server reaches it.
+    var link: SourceLink {
+        SourceLink(
+            sockets: sockets, port: Self.port, database: LedgerSite.database, role: LedgerSite.superuser)
     }
 
     /// What it is told.
@@ -89,6 +97,7 @@ struct RestoredServer: Sendable {
         var child = ChildSpecification(programs.folder + "/postgres", ["-D", data], output: .file(log))
         child.directory = data
         child.user = programs.user
+        if let passwords { child.environment["PGPASSFILE"] = passwords }
         // With its starter it ends at once, its children too.
         child.deathSignal = SIGQUIT
         let server = try await ChildProcess.start(child)

@@ -114,12 +114,16 @@ public struct EventLedger: Sendable {
     }
 
     /// The present incarnation, and where a reader goes on: one from an older incarnation at the least of its place and the
-    /// first transaction of every later one.
+    /// first transaction of every later one; one from a history that was left by a restore where that began.
     private static func resolve(_ position: FeedPosition?, _ session: PostgresSession) throws -> (
         UUID, FeedPosition?
     ) {
         var known: [(id: UUID, first: UInt64)] = []
-        for row in try session.query("SELECT id, first_xid FROM ledger.incarnation ORDER BY timeline") {
+        var restored: Int?
+        for row in try session.query(
+            "SELECT id, first_xid, restored_to IS NOT NULL FROM ledger.incarnation ORDER BY timeline")
+        {
+            if try row.bool(2) { restored = known.count }
             known.append((try row.uuid(0), try row.xid8(1)))
         }
         let newest = known.last?.id ?? FeedPosition.leastID
@@ -130,6 +134,11 @@ public struct EventLedger: Sendable {
             later = known[...]
         } else if let place = known.firstIndex(where: { $0.id == position.incarnation }) {
             later = known[(place + 1)...]
+        } else if let restored {
+            // Of the history that came after the moment: all of it was read up to there.
+            let first = FeedPosition(
+                incarnation: newest, arrived: known[restored].first, id: FeedPosition.leastID)
+            return (newest, first)
         } else {
             throw UnknownIncarnation()
         }

@@ -44,8 +44,10 @@ struct MemberStanding {
     var isStreamed: Bool
     /// Its place; nil: no incarnation yet.
     var position: ShardPosition?
-    /// It has the incarnations that were asked for.
+    /// It has the incarnations that were asked for, or was restored to a moment before they began.
     var knows: Bool
+    /// Those of them that are from before it was restored: places in them are of another history.
+    var former: Set<UUID>
 
     // The order matters: what has been replayed is asked for before what has been received.
     private static let question = """
@@ -55,7 +57,9 @@ struct MemberStanding {
                ((CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)
                    - '0/0'::pg_lsn)::int8,
                (SELECT id FROM ledger.incarnation ORDER BY timeline DESC LIMIT 1),
-               (SELECT count(*) FROM ledger.incarnation WHERE id = ANY ($1::uuid[])) = cardinality($1::uuid[])
+               (SELECT count(*) FROM ledger.incarnation WHERE id = ANY ($1::uuid[])) = cardinality($1::uuid[]),
+               ARRAY(SELECT a FROM unnest($1::uuid[]) AS asked (a) LEFT JOIN ledger.incarnation i ON i.id = a
+                     WHERE coalesce(i.timeline, 0) < (SELECT max(timeline) FROM ledger.incarnation WHERE restored_to IS NOT NULL))
         """
 
     init(_ session: PostgresSession, knows incarnations: Set<UUID> = []) throws {
@@ -66,12 +70,13 @@ struct MemberStanding {
         isStreamed = try row.bool(1)
         let lsn = UInt64(max(0, try row.int8(2)))
         position = try row.optionalUUID(3).map { ShardPosition(incarnation: $0, lsn: lsn) }
-        knows = try row.bool(4)
+        former = Set(try row.uuidArray(5))
+        knows = try row.bool(4) || former.isSuperset(of: incarnations)
     }
 
     /// Whether it has replayed `place`.
     func has(_ place: ShardPosition?) -> Bool {
-        guard let place else { return true }
+        guard let place, !former.contains(place.incarnation) else { return true }
         return knows && (position?.lsn ?? 0) >= place.lsn
     }
 }

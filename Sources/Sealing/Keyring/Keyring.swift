@@ -141,9 +141,12 @@ public final class Keyring: Sendable {
         return try wrapped.unwrap(with: found.key, context: batch)
     }
 
-    /// Takes the lock of the one process that may serve this keyring.
-    func lockForServing() throws(KeyringError) -> PrivateDirectory.Lock {
-        try directory.lock("serve.lock", wait: false)
+    /// Takes the lock of the one process that may serve this keyring at a socket. A cluster and what was restored from it have sockets of
+    /// their own: what is destroyed, the disk tells both.
+    func lockForServing(at socket: String?) throws(KeyringError) -> PrivateDirectory.Lock {
+        let name = SHA256.hash(data: Array((socket ?? "").utf8)).prefix(8)
+            .map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        return try directory.lock("serve-\(name).lock", wait: false)
     }
 
     private func forget(_ slot: Slot) { loaded.withLock { _ = $0.removeValue(forKey: slot) } }

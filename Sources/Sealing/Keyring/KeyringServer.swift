@@ -81,9 +81,9 @@ public final class KeyringServer: Sendable {
 
     /// Opens the sockets. A connection may be made as soon as it returns.
     ///
-    /// - Throws: `KeyringError.inUse` if another process serves this keyring; NIO's errors for a path it cannot bind.
+    /// - Throws: `KeyringError.inUse` if another process serves this keyring there; NIO's errors for a path it cannot bind.
     public func start() async throws {
-        let lock = try keyring.lockForServing()
+        let lock = try keyring.lockForServing(at: sockets.first?.path)
         state.withLock { $0.lock = lock }
         pool.start()
         do {

@@ -1,0 +1,117 @@
+// What a restore must not bring back: credentials that were revoked since, tenants that were disabled, key sets that are old. Carried
+// over; what was given out since is not: who restores may do so because of what was given out.
+
+import Foundation
+import Postgres
+
+/// The comparison of a restored control schema with another copy of it.
+public struct ControlReconciliation: Sendable {
+    /// What one source brought.
+    public struct Result: Sendable, Equatable, Codable {
+        /// Credentials and API keys that do not work any more.
+        public var revoked = 0
+        /// Tenants that may not send any more.
+        public var disabled = 0
+        /// Key sets.
+        public var keySets = 0
+        /// Credentials and API keys that were made since, and are not here: make them anew.
+        public var leftOut = 0
+
+        /// Nothing.
+        public init() {}
+    }
+
+    /// Where it lies.
+    public var link: SourceLink
+
+    /// A comparison.
+    public init(link: SourceLink) { self.link = link }
+
+    /// Compares, in one transaction. Safe to repeat.
+    /// - Parameter session: of the owner of the restored first shard.
+    public func run(_ session: PostgresSession) throws -> Result {
+        try session.transaction(begin: "BEGIN ISOLATION LEVEL REPEATABLE READ") { session in
+            try link.open(
+                session, ledger: [],
+                control: ["tenant", "sender_domain", "credential", "api_key", "key_set", "replay_key"])
+            var result = Result()
+            for statement in Self.revocations { result.revoked += try Self.count(session, statement) }
+            result.disabled = try Self.count(session, Self.disablings)
+            result.keySets = try Self.count(
+                session,
+                "INSERT INTO control.key_set SELECT * FROM source_control.key_set ON CONFLICT DO NOTHING")
+            // Mail of tenants that were made since is brought over, and is sent as them; tags of what came in since stay comparable.
+            try session.execute(
+                """
+                INSERT INTO control.tenant SELECT * FROM source_control.tenant ON CONFLICT DO NOTHING;
+                INSERT INTO control.sender_domain SELECT * FROM source_control.sender_domain ON CONFLICT DO NOTHING;
+                DELETE FROM control.sender_domain d
+                    WHERE NOT EXISTS (SELECT 1 FROM source_control.sender_domain s
+                                      WHERE s.domain = d.domain AND s.tenant = d.tenant);
+                INSERT INTO control.replay_key SELECT * FROM source_control.replay_key
+                    ON CONFLICT (tenant, day) DO UPDATE SET key = excluded.key
+                """)
+            result.leftOut = Int(try session.query(Self.leftOut).first?.int4(0) ?? 0)
+            try link.close(session)
+            return result
+        }.0
+    }
+
+    private static func count(_ session: PostgresSession, _ sql: String) throws(PostgresError) -> Int {
+        Int(
+            try session.query("WITH done AS (\(sql) RETURNING 1) SELECT count(*)::int FROM done").first?.int4(
+                0) ?? 0)
+    }
+
+    // What the source does not have any more was taken away; a password that was changed does not work either.
+    private static let revocations = [
+        """
+        UPDATE control.credential c SET revoked_at = coalesce(
+                (SELECT s.revoked_at FROM source_control.credential s WHERE s.id = c.id), clock_timestamp())
+            WHERE c.revoked_at IS NULL
+              AND NOT EXISTS (SELECT 1 FROM source_control.credential s
+                  WHERE s.id = c.id AND s.revoked_at IS NULL AND s.stored_key = c.stored_key AND s.tenant = c.tenant)
+        """,
+        """
+        UPDATE control.api_key k SET revoked_at = coalesce(
+                (SELECT s.revoked_at FROM source_control.api_key s WHERE s.id = k.id), clock_timestamp())
+            WHERE k.revoked_at IS NULL
+              AND NOT EXISTS (SELECT 1 FROM source_control.api_key s
+                  WHERE s.id = k.id AND s.revoked_at IS NULL AND s.secret_hash = k.secret_hash)
+        """,
+    ]
+
+    private static let disablings = """
+        UPDATE control.tenant t SET disabled_at = coalesce(
+                (SELECT s.disabled_at FROM source_control.tenant s WHERE s.id = t.id), clock_timestamp())
+            WHERE t.disabled_at IS NULL
+              AND NOT EXISTS (SELECT 1 FROM source_control.tenant s WHERE s.id = t.id AND s.disabled_at IS NULL)
+        """
+
+    private static let leftOut = """
+        SELECT ((SELECT count(*) FROM source_control.credential s WHERE s.revoked_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM control.credential c WHERE c.id = s.id))
+              + (SELECT count(*) FROM source_control.api_key s WHERE s.revoked_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM control.api_key k WHERE k.id = s.id)))::int
+        """
+
+    /// Nothing tells what was revoked since: nothing works that was given out before.
+    /// - Returns: how many credentials and API keys do not work any more.
+    public static func revokeAll(_ session: PostgresSession) throws(PostgresError) -> Int {
+        var revoked = 0
+        for table in ["credential", "api_key"] {
+            revoked += try count(
+                session, "UPDATE control.\(table) SET revoked_at = clock_timestamp() WHERE revoked_at IS NULL"
+            )
+        }
+        return revoked
+    }
+
+    /// Tenants whose deliveries in doubt are held and not sent again.
+    public static func heldTenants(_ session: PostgresSession) throws(PostgresError) -> [String] {
+        try session.query("SELECT id FROM control.tenant WHERE in_doubt = 'hold'").map {
+            row throws(PostgresError) in
+            try row.text(0)
+        }
+    }
+}

@@ -1,0 +1,252 @@
+// What happened to a restored shard's mail since the moment that it was restored to, told by another copy of the shard: its own members,
+// or the end of its archive. What ended there is closed here, what came after the moment is brought over, what nobody knows is held.
+// One transaction for each source: broken off, nothing happened; given again, nothing happens twice.
+
+import Foundation
+import Postgres
+
+/// The comparison of a restored shard with another copy.
+public struct Reconciliation: Sendable {
+    /// What one source brought.
+    public struct Result: Sendable, Equatable, Codable {
+        /// Messages accepted after the moment that were brought over, with content and deliveries.
+        public var broughtOver = 0
+        /// Events that were brought over.
+        public var events = 0
+
+        /// Nothing.
+        public init() {}
+    }
+
+    /// Where it lies.
+    public var link: SourceLink
+    /// The moment that the shard was restored to.
+    public var moment: Date
+    /// Whether nothing can have happened behind the source: it leads, and nobody delivers from it any more. Else everything that it shows
+    /// open is in doubt.
+    public var isFinal: Bool
+    /// Tenants whose deliveries in doubt are held and not sent again; nil: all.
+    public var heldTenants: [String]?
+
+    /// A comparison.
+    public init(link: SourceLink, moment: Date, isFinal: Bool, heldTenants: [String]?) {
+        (self.link, self.moment, self.isFinal, self.heldTenants) = (link, moment, isFinal, heldTenants)
+    }
+
+    private static let tables = [
+        "message", "recipient", "content", "delivery", "event", "batch_key", "replay", "address_index",
+        "dot_in_flight", "judgement", "judgement_certificate", "certificate",
+    ]
+
+    /// Compares, in one transaction.
+    /// - Parameter session: of the restored shard's owner.
+    public func run(_ session: PostgresSession) throws -> Result {
+        try session.transaction(begin: "BEGIN ISOLATION LEVEL REPEATABLE READ") { session in
+            try link.open(session, ledger: Self.tables, control: [])
+            try prepare(session)
+            var result = Result()
+            result.broughtOver = try bringOver(session)
+            result.events = try copyEvents(session)
+            try weigh(session)
+            try Self.settle(session, heldTenants: heldTenants)
+            try link.close(session)
+            return result
+        }.0
+    }
+
+    private func count(
+        _ session: PostgresSession, _ sql: String, _ parameters: [PostgresValue] = []
+    ) throws(PostgresError) -> Int {
+        Int(
+            try session.query("WITH done AS (\(sql) RETURNING 1) SELECT count(*)::int FROM done", parameters)
+                .first?.int4(0) ?? 0)
+    }
+
+    /// Messages have ids from the moment on that they began to come in; one may take hours.
+    private var margin: Date { moment.addingTimeInterval(-86_400) }
+
+    private func prepare(_ session: PostgresSession) throws {
+        _ = try session.query(
+            """
+            SELECT ledger.ensure_partitions(($1::timestamptz AT TIME ZONE 'UTC')::date,
+                ((now() AT TIME ZONE 'UTC')::date - ($1::timestamptz AT TIME ZONE 'UTC')::date) + 8)
+            """, [.timestamp(moment)])
+        // What was on its way in never got its 250 from here.
+        try session.execute(
+            """
+            DELETE FROM ledger.content c USING ledger.upload u WHERE c.message_id = u.message_id;
+            DELETE FROM ledger.upload;
+            DELETE FROM ledger.worker_heartbeat;
+            DELETE FROM ledger.dot_in_flight
+            """)
+        // How all that is open stood at the moment; only the first time.
+        try session.execute(
+            """
+            INSERT INTO ledger.reconciled (message_id, no, knowledge, state, possible_duplicate)
+            SELECT message_id, no, 'unknown', CASE state WHEN 'claimed' THEN 'ready' ELSE state END, possible_duplicate
+            FROM ledger.delivery ON CONFLICT DO NOTHING
+            """)
+        try session.execute(
+            """
+            CREATE TEMPORARY TABLE theirs ON COMMIT DROP AS
+                SELECT m.id, m.withdrawn_at, m.shredded_at FROM source_ledger.message m
+                WHERE m.id >= least(ledger.uuid_floor(\(Self.literal(margin))),
+                    (SELECT message_id FROM ledger.reconciled ORDER BY message_id LIMIT 1));
+            ALTER TABLE theirs ADD PRIMARY KEY (id);
+            CREATE TEMPORARY TABLE their_delivery ON COMMIT DROP AS SELECT * FROM source_ledger.delivery;
+            ALTER TABLE their_delivery ADD PRIMARY KEY (message_id, no);
+            CREATE TEMPORARY TABLE their_recipient ON COMMIT DROP AS
+                SELECT r.message_id, r.rcpt_no, r.delivery_no, r.state FROM source_ledger.recipient r
+                WHERE r.message_id >= (SELECT id FROM theirs ORDER BY id LIMIT 1);
+            ALTER TABLE their_recipient ADD PRIMARY KEY (message_id, rcpt_no);
+            CREATE TEMPORARY TABLE their_dot ON COMMIT DROP AS
+                SELECT x.m AS message_id, x.n AS no, x.f AS fence FROM source_ledger.dot_in_flight i
+                CROSS JOIN LATERAL unnest(i.message_ids, i.nos, i.fences) AS x (m, n, f);
+            CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS
+                SELECT t.id FROM theirs t WHERE NOT EXISTS (SELECT 1 FROM ledger.message m WHERE m.id = t.id);
+            ALTER TABLE fresh ADD PRIMARY KEY (id);
+            ANALYZE theirs, their_delivery, their_recipient, their_dot, fresh
+            """)
+    }
+
+    // To the second: these are bounds with room.
+    private static func literal(_ moment: Date) -> String { "'\(moment.ISO8601Format())'::timestamptz" }
+
+    /// What was accepted after the moment, whole.
+    private func bringOver(_ session: PostgresSession) throws -> Int {
+        try session.execute(
+            """
+            INSERT INTO ledger.batch_key SELECT * FROM source_ledger.batch_key ON CONFLICT DO NOTHING;
+            INSERT INTO ledger.recipient SELECT r.* FROM source_ledger.recipient r
+                WHERE r.message_id >= (SELECT id FROM fresh ORDER BY id LIMIT 1) AND r.message_id IN (SELECT id FROM fresh);
+            INSERT INTO ledger.content SELECT c.* FROM source_ledger.content c
+                WHERE c.message_id >= (SELECT id FROM fresh ORDER BY id LIMIT 1) AND c.message_id IN (SELECT id FROM fresh);
+            INSERT INTO ledger.delivery SELECT d.* FROM their_delivery d WHERE d.message_id IN (SELECT id FROM fresh);
+            INSERT INTO ledger.reconciled (message_id, no, knowledge, state, possible_duplicate)
+                SELECT d.message_id, d.no, 'unknown', CASE d.state WHEN 'claimed' THEN 'ready' ELSE d.state END,
+                       d.possible_duplicate
+                FROM ledger.delivery d WHERE d.message_id IN (SELECT id FROM fresh) ON CONFLICT DO NOTHING;
+            INSERT INTO ledger.replay SELECT * FROM source_ledger.replay ON CONFLICT (tag) DO UPDATE
+                SET acknowledged_at = coalesce(replay.acknowledged_at, excluded.acknowledged_at),
+                    replayed_at = coalesce(replay.replayed_at, excluded.replayed_at);
+            DELETE FROM ledger.replay r USING theirs t WHERE r.message_id = t.id AND t.withdrawn_at IS NOT NULL;
+            INSERT INTO ledger.address_index SELECT a.* FROM source_ledger.address_index a
+                WHERE a.message_id >= (SELECT id FROM theirs ORDER BY id LIMIT 1) ON CONFLICT DO NOTHING
+            """)
+        return try count(
+            session,
+            """
+            INSERT INTO ledger.message SELECT m.* FROM source_ledger.message m
+            WHERE m.id >= (SELECT id FROM fresh ORDER BY id LIMIT 1) AND m.id IN (SELECT id FROM fresh)
+            """)
+    }
+
+    /// What the source knows of each open delivery. Whoever knew more before is believed.
+    private func weigh(_ session: PostgresSession) throws {
+        _ = try session.query(
+            """
+            WITH told AS (
+                SELECT k.message_id, k.no, CASE
+                    WHEN t.id IS NULL THEN 'unknown'
+                    WHEN d.message_id IS NOT NULL THEN
+                        CASE WHEN NOT $1 OR x.message_id IS NOT NULL AND d.state = 'claimed' THEN 'doubt' ELSE 'open' END
+                    WHEN EXISTS (SELECT 1 FROM their_recipient r WHERE r.message_id = k.message_id AND r.delivery_no = k.no)
+                        AND NOT EXISTS (SELECT 1 FROM their_recipient r WHERE r.message_id = k.message_id
+                            AND r.delivery_no = k.no AND r.state IN ('open', 'held')) THEN 'ended'
+                    ELSE 'unknown' END AS knowledge
+                FROM ledger.reconciled k
+                LEFT JOIN theirs t ON t.id = k.message_id
+                LEFT JOIN their_delivery d ON d.message_id = k.message_id AND d.no = k.no
+                LEFT JOIN their_dot x ON x.message_id = k.message_id AND x.no = k.no AND x.fence = d.fence
+            )
+            UPDATE ledger.reconciled k SET knowledge = t.knowledge FROM told t
+            WHERE t.message_id = k.message_id AND t.no = k.no
+              AND array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], t.knowledge)
+                > array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], k.knowledge)
+            """, [.bool(isFinal)])
+        // A recipient that has ended gets nothing more, also where others of its delivery have not; an open delivery goes on where it was.
+        try session.execute(
+            """
+            UPDATE ledger.recipient r SET state = t.state FROM their_recipient t
+                WHERE r.message_id = t.message_id AND r.rcpt_no = t.rcpt_no AND r.state IN ('open', 'held')
+                  AND t.state NOT IN ('open', 'held');
+            UPDATE ledger.message m SET withdrawn_at = t.withdrawn_at, shredded_at = t.shredded_at FROM theirs t
+                WHERE m.id = t.id AND (t.withdrawn_at IS NOT NULL OR t.shredded_at IS NOT NULL)
+                  AND EXISTS (SELECT 1 FROM ledger.reconciled k WHERE k.message_id = m.id);
+            UPDATE ledger.delivery d SET due = t.due, attempts = greatest(d.attempts, t.attempts),
+                    fence = greatest(d.fence, t.fence) + 1, delay_reported = d.delay_reported OR t.delay_reported
+                FROM their_delivery t WHERE t.message_id = d.message_id AND t.no = d.no;
+            UPDATE ledger.reconciled k SET possible_duplicate = k.possible_duplicate OR t.possible_duplicate,
+                    state = CASE t.state WHEN 'claimed' THEN 'ready' ELSE t.state END
+                FROM their_delivery t WHERE t.message_id = k.message_id AND t.no = k.no
+            """)
+    }
+
+    /// Closes, releases and holds by what is known now.
+    static func settle(_ session: PostgresSession, heldTenants: [String]?) throws {
+        try session.execute(
+            """
+            DELETE FROM ledger.delivery d USING ledger.reconciled k
+                WHERE k.message_id = d.message_id AND k.no = d.no AND k.knowledge = 'ended';
+            UPDATE ledger.message m SET open_deliveries = o.open,
+                    wrapped_message_key = CASE WHEN o.open > 0 THEN m.wrapped_message_key END,
+                    shredded_at = CASE WHEN o.open = 0 AND m.withdrawn_at IS NULL
+                        THEN coalesce(m.shredded_at, clock_timestamp()) END
+                FROM (SELECT k.message_id, count(d.message_id)::int AS open
+                      FROM ledger.reconciled k LEFT JOIN ledger.delivery d ON d.message_id = k.message_id AND d.no = k.no
+                      GROUP BY k.message_id) o
+                WHERE o.message_id = m.id;
+            DELETE FROM ledger.content c USING ledger.message m
+                WHERE m.id = c.message_id AND m.open_deliveries = 0
+                  AND m.id IN (SELECT message_id FROM ledger.reconciled WHERE knowledge = 'ended')
+            """)
+        _ = try session.query(
+            """
+            WITH decided AS (
+                SELECT d.message_id, d.no, d.tenant, k.knowledge,
+                       k.possible_duplicate OR k.knowledge <> 'open' AS duplicate, CASE
+                           WHEN k.knowledge = 'unknown' THEN 'held'
+                           WHEN k.knowledge = 'doubt' AND ($1::text[] IS NULL OR d.tenant = ANY ($1)) THEN 'held'
+                           ELSE k.state END AS state
+                FROM ledger.delivery d JOIN ledger.reconciled k ON k.message_id = d.message_id AND k.no = d.no
+            ), changed AS (
+                UPDATE ledger.delivery d SET state = x.state, possible_duplicate = x.duplicate, worker = NULL
+                FROM decided x, ledger.delivery before
+                WHERE d.message_id = x.message_id AND d.no = x.no
+                  AND before.message_id = d.message_id AND before.no = d.no
+                  AND (d.state, d.possible_duplicate) IS DISTINCT FROM (x.state, x.duplicate)
+                RETURNING d.message_id, d.no, d.tenant, d.state, before.state AS former, x.knowledge, x.duplicate
+            )
+            INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate)
+            SELECT ledger.uuid_v7(), c.tenant, c.message_id, r.rcpt_no,
+                   CASE WHEN c.state = 'held' THEN 'held' WHEN c.former = 'held' THEN 'released' ELSE 'deferred' END,
+                   clock_timestamp(), CASE WHEN c.knowledge = 'unknown' THEN 'restored-unknown' ELSE 'restored-in-doubt' END,
+                   c.duplicate
+            FROM changed c JOIN ledger.recipient r ON r.message_id = c.message_id AND r.delivery_no = c.no
+                AND r.state IN ('open', 'held')
+            WHERE c.knowledge <> 'open' OR c.former = 'held'
+            """, [heldTenants.map { .textArray($0) } ?? .null])
+    }
+
+    /// What readers of the old feed have seen since, and what it rests on.
+    private func copyEvents(_ session: PostgresSession) throws -> Int {
+        let since = Self.literal(moment.addingTimeInterval(-3600))
+        try session.execute(
+            """
+            INSERT INTO ledger.judgement SELECT j.* FROM source_ledger.judgement j WHERE j.made_at >= \(since)
+                ON CONFLICT DO NOTHING;
+            INSERT INTO ledger.judgement_certificate SELECT c.* FROM source_ledger.judgement_certificate c
+                WHERE c.judgement IN (SELECT digest FROM ledger.judgement WHERE made_at >= \(since)) ON CONFLICT DO NOTHING;
+            INSERT INTO ledger.certificate SELECT * FROM source_ledger.certificate ON CONFLICT DO NOTHING
+            """)
+        return try count(
+            session,
+            """
+            INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate, sealed_detail)
+            SELECT e.id, e.tenant, e.message_id, e.rcpt_no, e.kind, e.at, e.reason_code, e.possible_duplicate, e.sealed_detail
+            FROM source_ledger.event e
+            WHERE e.at >= \(since) AND NOT EXISTS (SELECT 1 FROM ledger.event r WHERE r.id = e.id AND r.at >= \(since))
+            ORDER BY e.arrived, e.id
+            """)
+    }
+}

@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""Any second of the past is restored beside the cluster, and no mail is sent twice or lost for it.
+
+A steady load, some of it still undelivered. What the outside knew is kept: when each client had its 250, when the sink got what, when a
+reader of the feed saw which event. Seconds of the past, chosen at random, are restored: what is there is what was known then. Then the
+cluster is lost with everything running. Reconciled with the end of its archive, and, once its PostgreSQL lives again, with its members:
+whatever had not been delivered is, no double is without its mark, the reader of the feed misses nothing, nothing that was revoked works,
+and the old cluster and its archive are what they were. Commands are killed at random moments and given again. Bad input is answered with
+what to do.
+
+    recovery.py [--seconds N] [--rate N] [--points N] [--seed S]
+"""
+import argparse, hashlib, os, sys, threading, time
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from lab import *
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--seconds", type=int, default=40, help="how long mail comes in")
+parser.add_argument("--rate", type=int, default=25, help="messages a second")
+parser.add_argument("--points", type=int, default=2, help="seconds of the past that are restored with each source")
+parser.add_argument("--seed", type=int)
+arguments = parser.parse_args()
+PORT, CLIENTS = 2697, 8
+
+
+def moment(seconds):
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+class Outside:
+    """What the outside knows, each with the time of the clock."""
+
+    def __init__(self, z, sink, rng):
+        self.z, self.sink, self.rng, self.lock = z, sink, rng, threading.Lock()
+        self.begun, self.answered, self.names, self.got, self.seen = {}, {}, {}, {}, {}
+        self.next, self.ending, self.cursor, self.read = 0, threading.Event(), "", []
+
+    def load(self):
+        pace = CLIENTS / arguments.rate
+
+        def work():
+            client = Client(self.z)
+            while not self.ending.is_set():
+                with self.lock:
+                    number, self.next = self.next, self.next + 1
+                    content = message(number, self.rng, 1500)
+                # A third is not taken before later.
+                recipient = f"later{number}@bar.test" if number % 3 == 0 else f"u{number}@bar.test"
+                began = time.time()
+                self.begun[number] = began
+                with contextlib.suppress(Exception):
+                    client.give_up = 3
+                    identity = client.send("a@demo.test", [recipient], content)
+                    if identity:
+                        self.answered[number], self.names[number] = time.time(), identity
+                self.ending.wait(max(0, pace - (time.time() - began)))
+
+        def read():
+            while not self.ending.is_set():
+                with contextlib.suppress(Exception):
+                    page = self.z.get(f"/v1/events?limit=1000&after={urllib.parse.quote(self.cursor)}")
+                    now = time.time()
+                    for event in page["events"]:
+                        self.seen.setdefault(event["id"], (now, event))
+                        self.read.append(event)
+                    self.cursor = page["next"]
+                self.ending.wait(0.1)
+
+        self.threads = [threading.Thread(target=work, daemon=True) for _ in range(CLIENTS)] + [threading.Thread(target=read, daemon=True)]
+        for thread in self.threads:
+            thread.start()
+
+    def end(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(20)
+
+
+def digest(folder):
+    """Every file below a folder, by its content."""
+    files = {}
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(at, name), "rb") as f:
+                files[os.path.relpath(os.path.join(at, name), folder)] = hashlib.sha256(f.read()).hexdigest()
+    return files
+
+
+def lose(z):
+    """Everything of the cluster ends at once."""
+    supervisor = z.pids("supervisor")[0]
+    victims = tree(supervisor)
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(os.path.exists(f"/proc/{p}") for p in victims), 10)
+
+
+class Restored:
+    """A restored cluster, as `Cluster` knows one."""
+    get, events, sql, smtp, context, pids, e, zegel, last_logs = (
+        Cluster.get, Cluster.events, Cluster.sql, Cluster.smtp, Cluster.context, Cluster.pids, Cluster.e, Cluster.zegel, Cluster.last_logs)
+
+    def __init__(self, path):
+        self.dir, self.bin = path, binary()
+
+    def broken_off(self, rng, times, *command):
+        """A command that is killed at random moments, and then given to its end."""
+        for _ in range(times):
+            process = subprocess.Popen([self.bin, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(rng.uniform(0.1, 1.6))
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        return subprocess.run([self.bin, *command], capture_output=True, text=True, timeout=200)
+
+    def inside(self, text):
+        """One answer of the restored shard, whose server runs for this question alone."""
+        data, sockets = f"{self.dir}/postgres", f"{self.dir}/ask"
+        os.makedirs(sockets, exist_ok=True)
+        shutil.chown(sockets, "postgres")
+        command = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", POSTGRES, "-D", data, "-k", sockets]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            return until(lambda: ask(f"host={sockets} port=5432 dbname=zegel user=postgres", text), 30, 0.1)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
+
+
+POSTGRES = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True).stdout.strip() or "/usr/lib/postgresql/15/bin"
+POSTGRES += "/postgres"
+if not os.path.exists(POSTGRES):
+    POSTGRES = "/usr/lib/postgresql/15/bin/postgres"
+
+
+def compare(what, restored, at, outside):
+    """What is there is what the outside knew at that moment: nothing that was answered is missing, nothing is there that was not begun."""
+    rows = restored.inside(
+        "SELECT json_object_agg(m.id, r.state) FROM ledger.message m JOIN ledger.recipient r ON r.message_id = m.id WHERE m.reports_on IS NULL")
+    there = json.loads(rows or "{}")
+    number = {identity: n for n, identity in outside.names.items()}
+    answered = {i for n, i in outside.names.items() if outside.answered[n] < at}
+    early = [i for i in there if i in number and outside.begun[number[i]] > at]
+    report.check(f"{what}: all that was answered by then is there", answered <= set(there), str(sorted(answered - set(there))[:3]))
+    report.check(f"{what}: nothing is there that came later", not early, str(early[:3]))
+    seen = {e["message_id"] for when, e in outside.seen.values() if e["kind"] == "delivered" and when < at}
+    wrong = [i for i in seen if there.get(i) != "delivered"]
+    report.check(f"{what}: what was seen delivered by then is", not wrong, str(wrong[:3]))
+    wrong = [i for i, state in there.items() if state == "delivered" and i in number and outside.got.get(number[i], at + 1) > at]
+    report.check(f"{what}: and nothing else is", not wrong, str(wrong[:3]))
+    report.figure("rows", f"{len(there)} messages, {sum(s == 'delivered' for s in there.values())} delivered, "
+                  f"{sum(s == 'open' for s in there.values())} open")
+
+
+def carry_on(what, restored, outside, sink, complete_until):
+    """The restored cluster delivers what was not: all of it, and no double without its mark."""
+    up = subprocess.run([restored.bin, "local", "up", "--dir", restored.dir, "--detach", "--workers", "1"], capture_output=True, text=True, timeout=120)
+    report.check(f"{what}: it comes up", up.returncode == 0, up.stderr[-1500:])
+    known = {n for n, when in outside.answered.items() if when < complete_until}
+    wanted = {f"<m-{n}@demo.test>" for n in known}
+    arrived = lambda: {message_id(c) for _, _, c in sink.got}
+    until(lambda: wanted <= arrived(), 60, 0.3)
+    until(lambda: restored.sql("SELECT count(*) FROM ledger.delivery WHERE state <> 'held'") == "0", 60, 0.5)
+    held = int(restored.sql("SELECT count(*) FROM ledger.delivery WHERE state = 'held'"))
+    missing = wanted - arrived()
+    report.check(f"{what}: what was undelivered arrives, or is held", len(missing) <= held,
+                 f"{len(missing)} have not, {held} are held: {sorted(missing)[:3]}")
+    return held
+
+
+def session_works(restored):
+    try:
+        restored.smtp(timeout=10).quit()
+        return True
+    except smtplib.SMTPAuthenticationError:
+        return False
+
+
+def key_works(restored, key):
+    r = urllib.request.Request(restored.e["regions"][0]["api"] + "/v1/events?limit=1", headers={"Authorization": "Bearer " + key})
+    try:
+        urllib.request.urlopen(r, context=restored.context(), timeout=15)
+        return True
+    except urllib.error.HTTPError as error:
+        return error.code != 401
+
+
+def bad_input(z, path, at):
+    def refused(what, words, *command, directory=None):
+        p = subprocess.run([z.bin, "recovery", *command, "--dir", directory or z.dir], capture_output=True, text=True, timeout=60,
+                           env={**os.environ, "TZ": "Europe/Amsterdam"})
+        report.check(f"{what}: refused, with what to do", p.returncode != 0 and all(w in p.stderr for w in words), p.stderr)
+
+    window = ["what can be restored is", "+01:00", "Z)"]
+    into = ["--into", f"{path}/nowhere"]
+    refused("a timestamp without a zone", ["has no time zone"] + window, "restore", "--to", moment(at)[:19], *into)
+    refused("a timestamp to come", ["still to come"] + window, "restore", "--to", moment(time.time() + 3600), *into)
+    refused("a timestamp before the window", ["not in the archive"] + window, "restore", "--to", moment(at - 86400), *into)
+    refused("no timestamp", ["RFC 3339"] + window, "restore", "--to", "yesterday", *into)
+    refused("a folder that is not empty", ["not empty"], "restore", "--to", moment(at), "--into", f"{path}/ca")
+    refused("the cluster's own folder", ["the cluster itself"], "restore", "--to", moment(at), "--into", z.dir)
+    refused("a cluster that was not restored", ["no restored cluster"], "promote", "--yes")
+
+
+def damage(z, path):
+    """What is wrong with a repository is found and named."""
+    repository = f"{z.dir}/recovery/repository"
+
+    def verified(what, *words):
+        p = z.zegel("recovery", "verify")
+        report.check(f"{what}: found and named", p.returncode != 0 and all(w in p.stdout + p.stderr for w in words), p.stdout + p.stderr)
+
+    clean = z.zegel("recovery", "verify")
+    report.check("a repository as it should be", clean.returncode == 0, clean.stdout + clean.stderr)
+    segments = sorted(os.path.join(at, n) for at, _, names in os.walk(f"{repository}/archive") for n in names if n.endswith(".zst"))
+    away = segments[len(segments) // 2]
+    os.rename(away, f"{path}/away")
+    verified("a missing WAL segment", os.path.basename(away)[:24], "not in the archive")
+    os.rename(f"{path}/away", away)
+
+    def spoiled(file):
+        shutil.copy2(file, f"{path}/whole")
+        with open(file, "r+b") as f:
+            f.seek(os.path.getsize(file) // 2)
+            f.write(b"spoiled!")
+
+    def mended(file):
+        with open(f"{path}/whole", "rb") as whole, open(file, "r+b") as f:
+            f.write(whole.read())
+
+    spoiled(away)
+    verified("a damaged WAL segment", "archived WAL", "not readable")
+    mended(away)
+    largest = max((os.path.join(at, n) for at, _, names in os.walk(f"{repository}/backup") for n in names
+                   if "manifest" not in n and "info" not in n), key=os.path.getsize)
+    spoiled(largest)
+    verified("a damaged backup", "backup", "damaged")
+    mended(largest)
+    configuration = f"{z.dir}/recovery/pgbackrest.conf"
+    with open(configuration) as f:
+        text = f.read()
+    with open(configuration, "r+") as f:
+        f.write(re.sub("cipher-pass=.", "cipher-pass=X", text))
+    verified("a wrong passphrase", "passphrase")
+    with open(configuration, "r+") as f:
+        f.write(text)
+    again = z.zegel("recovery", "verify")
+    report.check("and as it should be again", again.returncode == 0, again.stdout + again.stderr)
+
+
+with folder() as path:
+    report = Report(f"recovery, {arguments.seconds} s of {arguments.rate} messages/s")
+    rng = seed_from(arguments)
+    authority = Authority(f"{path}/ca")
+    dns = Dns({}, 5397)
+    dns.add("bar.test", "127.0.0.97")
+    sink = Sink("127.0.0.97", PORT, authority.leaf("mx.bar.test"))
+    # Some are not taken before the last of the moments, and some not before the loss.
+    some, all_ = threading.Event(), threading.Event()
+
+    def on_rcpt(sink, address):
+        waits = address.startswith("later") and not all_.is_set() and not (some.is_set() and int(address[5:].split("@")[0]) % 2)
+        return "451 4.2.0 later" if waits else None
+
+    sink.on_rcpt = on_rcpt
+    settings = ["dns.forwarders=127.0.0.1@5397", f"delivery.port={PORT}", f"delivery.trust_roots={authority.pem}",
+                "delivery.retry=2s", "worker.per_destination=10"]
+    with Cluster(path, settings) as z:
+        report.on_failure = z.last_logs
+        outside = Outside(z, sink, rng)
+        sink.on_dot = lambda sink, content: outside.got.setdefault(int(message_id(content)[3:].split("@")[0]), time.time()) and None
+        enabled = z.zegel("recovery", "enable")
+        report.check("recovery is switched on", enabled.returncode == 0, enabled.stderr)
+        second = f"zegel_{(key := str(__import__('uuid').uuid4()))}_{'k' * 43}"
+        z.sql(f"INSERT INTO control.api_key (id, tenant, label, scopes, secret_hash) VALUES ('{key}', 'demo', 'second', '{{*}}', "
+              f"'\\x{hashlib.sha256(('k' * 43).encode()).hexdigest()}')")
+        outside.load()
+        began = time.time()
+        until(lambda: len(outside.answered) > 50, 20)
+        time.sleep(arguments.seconds / 2)
+        made = z.zegel("recovery", "create")
+        report.check("a backup under load", made.returncode == 0, made.stderr)
+        report.figure("backup", made.stderr.strip().splitlines()[-1])
+        time.sleep(max(0, arguments.seconds / 2 - 4))
+        ended = time.time()
+        some.set()
+        points = sorted(rng.uniform(began + 3, ended) for _ in range(2 * arguments.points))
+        # What was given out before and is taken back after every one of these seconds.
+        z.sql(f"UPDATE control.api_key SET revoked_at = now() WHERE id = '{key}'")
+        z.sql("UPDATE control.credential SET revoked_at = now() WHERE username = 'demo'")
+        # Until all of this is in the archive; mail that has its 250 goes on being delivered.
+        newest = lambda: seconds((json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")[0].get("window") or {"to": "1970-01-01T00:00:00Z"})["to"])
+        report.check("the archive gets there", bool(until(lambda: newest() > ended + 2, 60, 0.5)), z.zegel("recovery", "list").stdout)
+        time.sleep(3)
+        lose(z)
+        lost_at = time.time()
+        outside.end()
+        report.figure("load", f"{len(outside.answered)} messages answered, {len(outside.got)} delivered, {len(outside.read)} events seen")
+        end_of_archive = newest()
+        report.figure("archive", f"ends {lost_at - end_of_archive:.1f} s before the loss")
+        repository = digest(f"{z.dir}/recovery/repository")
+        bad_input(z, path, points[0])
+
+        # 1. Nothing left but the archive.
+        before = len(sink.got)
+        for number, at in enumerate(points[:arguments.points]):
+            what = f"archive {number + 1}"
+            restored = Restored(f"{path}/archive-{number}")
+            started = time.monotonic()
+            done = restored.broken_off(rng, 2, "recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
+            report.check(f"{what}: restored, killed on the way or not", done.returncode == 0, done.stderr)
+            report.figure("restored", f"{moment(at)} in {time.monotonic() - started:.1f} s with what was killed")
+            compare(what, restored, at, outside)
+            early = subprocess.run([z.bin, "local", "up", "--dir", restored.dir, "--detach"], capture_output=True, text=True, timeout=60)
+            report.check(f"{what}: nothing is delivered before it is promoted", early.returncode != 0 and "promote" in early.stderr, early.stderr)
+            early = restored.zegel("recovery", "promote", "--yes")
+            report.check(f"{what}: nor promoted before it is reconciled", early.returncode != 0 and "reconcile" in early.stderr, early.stderr)
+            done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--archive")
+            report.check(f"{what}: reconciled with the end of the archive", done.returncode == 0, done.stderr)
+            report.figure("reconciled", done.stdout.strip())
+        done = restored.broken_off(rng, 1, "recovery", "promote", "--dir", restored.dir, "--yes")
+        report.check("archive: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
+        all_.set()
+        carry_on("archive", restored, outside, sink, end_of_archive - 1)
+        report.on_failure = restored.last_logs
+        report.check("archive: a revoked SMTP password does not work", not session_works(restored))
+        report.check("archive: a revoked API key does not work", not key_works(restored, second))
+        # A reader of the old feed goes on.
+        read = list(outside.read)
+        cursor = outside.cursor
+        events = restored.events(cursor)
+        both = {e["id"]: e for e in read + events}
+        whole = {e["id"] for e in restored.events()}
+        report.check("archive: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+        copies = Copies(sink.got, [e for e in both.values()])
+        report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+        report.check("archive: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+        subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
+
+        # 2. The old cluster's members live again; its workers do not.
+        report.check("the archive is what it was", digest(f"{z.dir}/recovery/repository") == repository)
+        z.arguments = ["--workers", "0"]
+        z.up()
+        report.on_failure = z.last_logs
+        rows = z.sql(ROWS)
+        # What had been delivered by then, by the old cluster alone.
+        sink.got, later = sink.got[:before], sink.got[before:]
+        for number, at in enumerate(points[arguments.points:]):
+            what = f"members {number + 1}"
+            restored = Restored(f"{path}/members-{number}")
+            done = restored.broken_off(rng, 1, "recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
+            report.check(f"{what}: restored", done.returncode == 0, done.stderr)
+            compare(what, restored, at, outside)
+            until(lambda: z.sql("SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp()") == "0", 30, 0.5)
+            done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--from", z.dir)
+            report.check(f"{what}: reconciled with its members", done.returncode == 0, done.stderr)
+            report.figure("reconciled", done.stdout.strip())
+        report.check("the old cluster's rows are what they were", z.sql(ROWS) == rows)
+        done = restored.zegel("recovery", "promote", "--yes")
+        report.check("members: promoted", done.returncode == 0, done.stderr)
+        held = carry_on("members", restored, outside, sink, lost_at + 60)
+        report.check("members: nothing is held", held == 0, str(held))
+        events = restored.events(cursor)
+        both = {e["id"]: e for e in read + events}
+        whole = {e["id"] for e in restored.events()}
+        report.check("members: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+        copies = Copies(sink.got, [e for e in both.values()])
+        report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+        report.check("members: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+        subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
+        damage(z, path)
