@@ -115,6 +115,7 @@ public struct LocalSupervisor: Sendable {
     private func keepUp(_ prepared: PreparedRegion) async {
         await withDiscardingTaskGroup { group in
             group.addTask { await ClusterUpkeep(prepared: prepared, logger: logger).run() }
+            group.addTask { await BackupKeeper(prepared: prepared, logger: logger).run() }
             if prepared.plan.isReplicated {
                 let keeper = HomeKeeper(
                     ledger: prepared.ledger, region: prepared.region.name, logger: logger)

@@ -160,21 +160,24 @@ public struct ClusterRecovery: Sendable {
         try ClusterOperations(directory: cluster.layout.directory)
     }
 
+    /// The region that leads a shard; nil: none.
+    func leader(of shard: ShardPlan) async -> String? {
+        guard plan.isReplicated else { return plan.sites.first?.name }
+        guard let leaders = try? operations().leaders() else { return nil }
+        defer { leaders.shutDown() }
+        return await leaders.leader(of: shard.name)
+    }
+
     /// The leader of a shard, as pgBackRest is told of it.
     /// - Throws: `state` when there is none.
     func source(_ shard: ShardPlan) async throws(ClusterError) -> BackupSource {
-        var region = plan.sites.first
-        if plan.isReplicated {
-            let leaders = try operations().leaders()
-            defer { leaders.shutDown() }
-            guard let name = await leaders.leader(of: shard.name) else {
-                throw ClusterError(
-                    .state, "shard \(shard.name) has no leader to back up: zegel shard status \(option)")
-            }
-            region = try plan.region(name)
+        guard let name = await leader(of: shard) else {
+            throw ClusterError(
+                .state, "shard \(shard.name) has no leader to back up: zegel shard status \(option)")
         }
-        guard let region, let member = region.member(shard.name) else {
-            throw ClusterError(.state, "shard \(shard.name) has no member")
+        let region = try plan.region(name)
+        guard let member = region.member(shard.name) else {
+            throw ClusterError(.state, "shard \(shard.name) has no member in \(name)")
         }
         let files = RegionLayout(cluster.layout, plan, region)
         return BackupSource(
