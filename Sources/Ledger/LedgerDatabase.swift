@@ -49,6 +49,11 @@ public enum LedgerDatabase {
         try session.execute("GRANT CONNECT ON DATABASE postgres TO \"\(role)\"")
     }
 
+    /// Commits something that changes nothing: whoever restores this server finds its time in the WAL.
+    public static func mark(_ session: PostgresSession) throws(PostgresError) {
+        try session.execute("SELECT pg_logical_emit_message(true, 'zegel', '')")
+    }
+
     /// How many messages this server has that were accepted later than a moment.
     public static func accepted(since moment: Date, _ session: PostgresSession) throws(PostgresError) -> Int {
         let rows = try session.query(

@@ -1,33 +1,58 @@
 // Makes a region's backups when they are due, and says in its log when the archive does not follow.
 
 import Foundation
+import Ledger
 import Logging
+import Postgres
 
 /// The backups of the shards that a region leads.
 struct BackupKeeper: Sendable {
-    /// Between looks.
-    static let interval = Duration.seconds(60)
+    /// Between marks.
+    static let interval = Duration.seconds(10)
+    /// Turns between looks at the repository.
+    static let turns = 6
 
     let prepared: PreparedRegion
     let logger: Logger
 
     /// Works until cancelled; what fails is logged and tried again at the next turn.
     func run() async {
+        let files = RecoveryLayout(cluster: prepared.layout.cluster)
+        var turn = 0
         while !Task.isCancelled {
             do { try await Task.sleep(for: Self.interval) } catch { return }
-            let directory = prepared.layout.cluster.directory
-            let files = RecoveryLayout(cluster: prepared.layout.cluster)
             guard FileManager.default.fileExists(atPath: files.plan) else { continue }
+            turn += 1
             do {
                 let recovery = try await ClusterRecovery(
-                    directory: directory, executables: prepared.executables)
+                    directory: prepared.layout.cluster.directory, executables: prepared.executables)
                 for shard in prepared.plan.shards
                 where await recovery.leader(of: shard) == prepared.region.name {
-                    try await keep(shard, recovery)
+                    await mark(shard)
+                    if turn % Self.turns == 1 { try await keep(shard, recovery) }
                 }
             } catch {
-                logger.warning("backups are not kept; again in a minute", metadata: ["reason": "\(error)"])
+                logger.warning(
+                    "recovery points are not kept; again in a minute", metadata: ["reason": "\(error)"])
             }
+        }
+    }
+
+    /// A moment can be restored only when something was committed after it: a shard that nobody uses is written to all the same.
+    private func mark(_ shard: ShardPlan) async {
+        let role = "zegel_admin"
+        let configuration = PostgresConfiguration(
+            prepared.site.socket(
+                shard.name, in: prepared.region, role: role, password: prepared.identity.password(role)),
+            applicationName: "zegel-recovery", connectTimeout: .seconds(2))
+        do {
+            let connection = try await PostgresConnection.connect(configuration)
+            do {
+                try await connection.perform(deadline: .seconds(5)) { try LedgerDatabase.mark($0) }
+            } catch { logger.debug("no mark", metadata: ["shard": "\(shard.name)", "reason": "\(error)"]) }
+            await connection.close()
+        } catch {
+            logger.debug("no mark", metadata: ["shard": "\(shard.name)", "reason": "\(error)"])
         }
     }
 
