@@ -1,8 +1,14 @@
 -- A shard that was taken back to a moment.
 
--- Set where an incarnation begins what was restored: to that moment. A reader whose place is of an incarnation that this shard never had
--- was on the history that came after it, and goes on here.
+-- Set where an incarnation begins what was restored: to that moment.
 ALTER TABLE ledger.incarnation ADD COLUMN restored_to timestamptz;
+
+-- Incarnations of the history that was left by a restore. A reader whose place is of one of them goes on where the restore began.
+CREATE TABLE ledger.left_incarnation (
+    id uuid PRIMARY KEY
+);
+GRANT SELECT ON ledger.left_incarnation TO zegel_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.left_incarnation TO zegel_admin;
 
 -- What is known of each delivery that was open at that moment, or accepted after it; and how it stood. Filled when what happened since
 -- is told, better each time that somebody knows more.

@@ -42,6 +42,7 @@ public struct LocalSupervisor: Sendable {
                 throw ClusterError(
                     .state, "\(layout.plan) is not there: zegel local up --dir \(layout.directory)")
             }
+            try RestoreState.demandPromoted(layout)
             let mine = try region.map { (name) throws(ClusterError) in try plan.region(name) } ?? first
             let files = RegionLayout(layout, plan, mine)
             try ClusterFiles.folder(files.folder, mode: plan.isReplicated ? 0o711 : 0o755)

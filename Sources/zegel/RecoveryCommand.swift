@@ -198,7 +198,7 @@ struct RecoveryCommand: AsyncParsableCommand {
 
                 EXAMPLES
                   zegel recovery restore --dir /var/tmp/zegel --to 2026-11-27T17:21:22Z --into /var/tmp/zegel-then
-                  zegel recovery restore --dir /var/tmp/zegel3 --to 2026-11-27T18:21:22+01:00 --shard b --into /var/tmp/b
+                  zegel recovery restore --dir /var/tmp/zegel3 --to 2026-11-27T18:21:22+01:00 --shard a --into /var/tmp/a
                 """)
 
         @OptionGroup var folder: Folder
@@ -206,7 +206,10 @@ struct RecoveryCommand: AsyncParsableCommand {
         var to: String
         @Option(name: .long, help: ArgumentHelp("The new cluster's folder.", valueName: "dir"))
         var into: String
-        @Option(name: .long, help: ArgumentHelp("Only this shard.", valueName: "name"))
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "Only this shard: the first, which has tenants and credentials.", valueName: "name"))
         var shard: String?
         @Flag(name: .long, help: "Print JSON.")
         var json = false
@@ -272,12 +275,19 @@ extension RecoveryCommand {
                 moves. Readers of the old cluster's events go on where the restore began; what they have seen since comes \
                 again with the same ids.
 
+                Members that told what happened since are asked once more: where something happened meanwhile, or workers \
+                deliver again, it is refused. Where they do not answer any more, --unasked puts all that was open into doubt.
+
                 EXAMPLE
                   zegel recovery promote --dir /var/tmp/zegel-then --yes
                 """)
 
         @OptionGroup var folder: Folder
         @OptionGroup var confirmation: Confirmation
+        @Flag(
+            name: .long,
+            help: "Although the old members do not answer: what was open when they did is in doubt.")
+        var unasked = false
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
@@ -285,7 +295,7 @@ extension RecoveryCommand {
             try await reporting {
                 let restored = try await folder.restored()
                 try confirmation.ask("let the restored cluster deliver mail")
-                let reports = try await restored.promote(say: say)
+                let reports = try await restored.promote(unasked: unasked, say: say)
                 answer(
                     json ? try moments(reports) : reports.map(RecoveryCommand.text).joined(separator: "\n"))
             }
@@ -300,6 +310,11 @@ extension RecoveryCommand {
             "  deliveries  \(deliveries.ended) ended since, \(deliveries.released) go on, \(deliveries.inDoubt) in doubt, "
                 + "\(deliveries.unknown) nobody knows; \(deliveries.held) of them are held",
         ]
+        if let until = report.toldUntil {
+            lines.append(
+                "  what happened after \(RestorePoint.text(until, in: .current)) nobody has told, revocations neither"
+            )
+        }
         if let control = report.control {
             lines.append(
                 "  control  \(control.revoked) credentials and keys revoked, \(control.disabled) tenants disabled, "

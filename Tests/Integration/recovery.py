@@ -236,12 +236,12 @@ def damage(z, path):
             f.write(whole.read())
 
     spoiled(away)
-    verified("a damaged WAL segment", "archived WAL", "not readable")
+    verified("a damaged WAL segment", "archived WAL", os.path.basename(away))
     mended(away)
     largest = max((os.path.join(at, n) for at, _, names in os.walk(f"{repository}/backup") for n in names
                    if "manifest" not in n and "info" not in n), key=os.path.getsize)
     spoiled(largest)
-    verified("a damaged backup", "backup", "damaged")
+    verified("a damaged backup", "backup", os.path.relpath(largest, f"{repository}/backup/zegel-a").split("/")[0])
     mended(largest)
     configuration = f"{z.dir}/recovery/pgbackrest.conf"
     with open(configuration) as f:
@@ -363,6 +363,11 @@ with folder() as path:
             report.check(f"{what}: reconciled with its members", done.returncode == 0, done.stderr)
             report.figure("reconciled", done.stdout.strip())
         report.check("the old cluster's rows are what they were", z.sql(ROWS) == rows)
+        z.down()
+        early = restored.zegel("recovery", "promote", "--yes")
+        report.check("members: not promoted while nobody says whether they went on", early.returncode != 0 and "--unasked" in early.stderr,
+                     early.stderr)
+        z.up()
         done = restored.zegel("recovery", "promote", "--yes")
         report.check("members: promoted", done.returncode == 0, done.stderr)
         held = carry_on("members", restored, outside, sink, lost_at + 60)

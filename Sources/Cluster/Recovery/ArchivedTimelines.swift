@@ -52,6 +52,16 @@ struct ArchivedTimelines: Sendable, Equatable {
         }
     }
 
+    /// The segments from one on that are there without a gap; what comes behind one cannot be reached from before it.
+    /// - Parameters:
+    ///   - first: where it begins; on the way.
+    ///   - segments: what is there.
+    func run(from first: WALSegment, in segments: [WALSegment]) -> [WALSegment] {
+        let way = onTheWay(segments).filter { $0.timeline > first.timeline || $0.number >= first.number }
+        guard let gap = gaps(from: first, in: segments).first else { return way }
+        return Array(way.prefix { $0 < gap })
+    }
+
     /// The segments that are missing between one and the last.
     /// - Parameters:
     ///   - first: the segment from which on all must be there; on the way.

@@ -64,7 +64,8 @@ struct BackupKeeper: Sendable {
                 "recovery points", metadata: ["shard": "\(shard.name)", "trouble": "\(trouble)"])
         }
         guard found.information.trouble == nil,
-            let due = BackupSchedule.due(found.information.backups, now: Date())
+            let due = BackupSchedule.due(
+                found.information.backups, timeline: found.archive?.timelines.newest ?? 1, now: Date())
         else { return }
         logger.info("backing up", metadata: ["shard": "\(shard.name)", "kind": "\(due)"])
         try await repository.backUp(

@@ -17,6 +17,9 @@ struct BackupRepository: Sendable {
     /// Where Debian puts it.
     static let program = "/usr/bin/pgbackrest"
 
+    /// Segments without a commit that are looked through at most: 4 GB.
+    private static let searched = 256
+
     private let layout: RecoveryLayout
     private let programs: PostgresPrograms
 
@@ -44,9 +47,23 @@ struct BackupRepository: Sendable {
 
     /// Backs a leader up, and lets go of what is older than the retention.
     func backUp(_ shard: String, _ source: BackupSource, full: Bool) async throws(ClusterError) {
-        try await run(
-            shard, ["--type=\(full ? "full" : "incr")", "backup"] + Self.options(source),
-            limit: .seconds(24 * 3600))
+        let deadline = ContinuousClock.now + .seconds(3600)
+        while true {
+            do throws(ClusterError) {
+                try await run(
+                    shard, ["--type=\(full ? "full" : "incr")", "backup"] + Self.options(source),
+                    limit: .seconds(24 * 3600))
+                return
+            } catch {
+                // Somebody else makes one: this one comes after it.
+                guard error.message.contains("unable to acquire lock"), ContinuousClock.now < deadline else {
+                    throw error
+                }
+            }
+            do { try await Task.sleep(for: .seconds(1)) } catch {
+                throw ClusterError(.process, "interrupted")
+            }
+        }
     }
 
     /// What there is of a shard.
@@ -60,7 +77,7 @@ struct BackupRepository: Sendable {
     func verify(_ shard: String) async throws(ClusterError) -> String {
         String(
             decoding: try await run(
-                shard, ["--output=text", "--verbose", "verify"], limit: .seconds(24 * 3600)),
+                shard, ["--output=text", "--verbose", "verify"], console: "info", limit: .seconds(24 * 3600)),
             as: UTF8.self)
     }
 
@@ -127,7 +144,13 @@ struct BackupRepository: Sendable {
         }
         let newest = max(histories.max() ?? 1, segments.map(\.timeline).max() ?? 1)
         var history: String?
-        if histories.contains(newest) {
+        if newest > 1 {
+            guard histories.contains(newest) else {
+                throw ClusterError(
+                    .state,
+                    "the history of timeline \(newest) of shard \(shard) is not in the archive: nothing tells where it came from"
+                )
+            }
             let name = WALSegment(timeline: newest, number: 0).description.prefix(8) + ".history"
             history = String(
                 decoding: try await run(shard, ["repo-get", "\(path)/\(name)"], limit: .seconds(60)),
@@ -149,10 +172,12 @@ struct BackupRepository: Sendable {
     /// - Parameter segments: ascending; the last of them that has a commit tells.
     func newestCommit(_ shard: String, _ segments: [WALSegment]) async throws(ClusterError) -> Date? {
         let folder = layout.segments(shard)
-        for segment in segments.reversed() {
-            let path = "\(folder)/\(segment)"
-            unlink(path)
-            defer { unlink(path) }
+        // Of its own: others may look at the same time.
+        let own = "\(folder)/\(UUID().uuidString)"
+        try ClusterFiles.folder(own, mode: 0o700, owner: programs.user)
+        defer { try? FileManager.default.removeItem(atPath: own) }
+        for segment in segments.suffix(Self.searched).reversed() {
+            let path = "\(own)/\(segment)"
             try await run(
                 shard,
                 ["--no-archive-async", "--pg1-path=\(folder)", "archive-get", "\(segment)", path],
@@ -161,7 +186,7 @@ struct BackupRepository: Sendable {
                 programs.folder + "/pg_waldump", ["--rmgr=Transaction", path],
                 output: .file(path + ".text"))
             dump.user = programs.user
-            defer { unlink(path + ".text") }
+            defer { unlink(path) }
             // It ends with an error where the WAL does.
             _ = try? await ChildProcess.run(dump, limit: .seconds(60))
             let text = try ClusterFiles.text(path + ".text") ?? ""
@@ -213,7 +238,7 @@ struct BackupRepository: Sendable {
 
     @discardableResult
     private func run(
-        _ shard: String, _ arguments: [String], limit: Duration
+        _ shard: String, _ arguments: [String], console: String = "off", limit: Duration
     ) async throws(ClusterError) -> [UInt8] {
         let output = "\(layout.output)/\(UUID().uuidString)"
         defer { unlink(output) }
@@ -221,7 +246,7 @@ struct BackupRepository: Sendable {
             Self.program,
             [
                 "--config=\(layout.configuration)", "--stanza=\(BackupConfiguration.stanza(shard))",
-                "--log-level-console=off", "--log-level-stderr=error",
+                "--log-level-console=\(console)", "--log-level-stderr=error",
             ] + arguments, output: .file(output))
         child.user = programs.user
         child.environment["PGPASSFILE"] = layout.passwords

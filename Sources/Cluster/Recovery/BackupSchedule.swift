@@ -8,8 +8,11 @@ enum BackupSchedule {
     enum Kind: Sendable, Equatable { case full, incremental }
 
     /// Whether a backup of a shard is due, and which kind; nil: none.
-    /// - Parameter backups: what there is.
-    static func due(_ backups: [RepositoryInformation.Backup], now: Date) -> Kind? {
+    /// - Parameters:
+    ///   - backups: what there is.
+    ///   - timeline: the newest in the archive. What a leader that was lost had not archived yet may be in no archive for ever: a backup of
+    ///     the next one stands behind that.
+    static func due(_ backups: [RepositoryInformation.Backup], timeline: UInt32, now: Date) -> Kind? {
         func isOlder(_ moment: Date?, than interval: Duration) -> Bool {
             guard let moment else { return true }
             return now.timeIntervalSince(moment) >= TimeInterval(interval.components.seconds)
@@ -19,6 +22,7 @@ enum BackupSchedule {
             return .full
         }
         if isOlder(backups.map(\.began).max(), than: RecoveryPlan.interval) { return .incremental }
+        if let last = backups.last, last.lastSegment.timeline < timeline { return .incremental }
         return nil
     }
 }

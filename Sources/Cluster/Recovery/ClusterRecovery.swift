@@ -236,9 +236,11 @@ public struct ClusterRecovery: Sendable {
                 try repository.keepControlFile(shard.name, of: files.data(shard.name))
             }
             let found = try await repository.archive(shard.name)
-            let last = found.timelines.onTheWay(found.segments).suffix(4)
-            newest = try await repository.newestCommit(shard.name, Array(last))
             archive = found
+            if let last = information.usable(found.timelines).last {
+                newest = try await repository.newestCommit(
+                    shard.name, found.timelines.run(from: last.lastSegment, in: found.segments))
+            }
         }
         return Findings(
             points: ShardPoints(
@@ -285,14 +287,23 @@ public struct ClusterRecovery: Sendable {
         var all: [Verification] = []
         for shard in try shards(only) {
             say("shard \(shard.name): reading every file")
-            let findings = try await points(shard, repository)
+            let findings: Findings
+            do throws(ClusterError) { findings = try await points(shard, repository) } catch {
+                // What cannot even be listed is a fault; the files are read all the same.
+                let report = try? RepositoryReport(await repository.verify(shard.name))
+                all.append(
+                    Verification(
+                        shard: shard.name, files: report?.files ?? 0,
+                        faults: [error.message] + (report?.faults ?? [])))
+                continue
+            }
             var verification = Verification(
                 shard: shard.name, files: 0, faults: findings.points.troubles)
             if findings.information.trouble == nil {
                 let report = RepositoryReport(try await repository.verify(shard.name))
                 verification.files = report.files
                 verification.faults += report.faults
-                verification.faults += Self.gaps(findings)
+                verification.faults += try await gaps(shard, findings, repository)
             }
             all.append(verification)
         }
@@ -300,20 +311,28 @@ public struct ClusterRecovery: Sendable {
     }
 
     /// WAL that is missing behind the oldest backup: nothing behind a gap can be restored from before it.
-    private static func gaps(_ findings: Findings) -> [String] {
-        guard let archive = findings.archive,
-            let first = findings.information.backups.first(where: {
-                archive.timelines.contains($0.lastSegment.timeline, $0.lastPosition)
-            })
-        else { return [] }
-        let missing = archive.timelines.gaps(from: first.lastSegment, in: archive.segments)
-        guard let one = missing.first else { return [] }
-        let more =
-            missing.count == 1
-            ? "WAL segment \(one) is"
-            : "\(missing.count) WAL segments are missing, the first is \(one), which is"
+    private func gaps(_ shard: ShardPlan, _ findings: Findings, _ repository: BackupRepository)
+        async throws(ClusterError)
+        -> [String]
+    {
+        func missing(_ archive: BackupRepository.Archive?) -> [WALSegment] {
+            guard let archive, let first = findings.information.usable(archive.timelines).first else {
+                return []
+            }
+            return archive.timelines.gaps(from: first.firstSegment, in: archive.segments)
+        }
+        var gaps = missing(findings.archive)
+        if gaps.isEmpty { return [] }
+        // Several are on their way at a time, and one may be there before another.
+        do { try await Task.sleep(for: .seconds(5)) } catch { throw ClusterError(.process, "interrupted") }
+        let still = Set(missing(try await repository.archive(shard.name)))
+        gaps.removeAll { !still.contains($0) }
+        guard let one = gaps.first else { return [] }
+        let what =
+            gaps.count == 1
+            ? "WAL segment \(one) is" : "\(gaps.count) WAL segments are missing; the first, \(one), is"
         return [
-            "\(more) not in the archive: nothing after it can be restored from a backup before it; zegel recovery create makes one after it"
+            "\(what) not in the archive: nothing after it can be restored from a backup before it; zegel recovery create makes one after it"
         ]
     }
 

@@ -14,7 +14,9 @@ struct RepositoryInformation: Sendable, Equatable {
         var began: Date
         /// When it was complete: the first moment that can be restored from it.
         var ended: Date
-        /// The last WAL segment that it needs.
+        /// The first WAL segment that it needs.
+        var firstSegment: WALSegment
+        /// The last one.
         var lastSegment: WALSegment
         /// The place in the WAL from which on it is consistent.
         var lastPosition: Int
@@ -123,14 +125,15 @@ extension RepositoryInformation {
             trouble = Self.isOfCipher(words) ? .wrongPassphrase : .other(words)
         }
         let backups = answer.backup.compactMap { backup -> Backup? in
-            guard let segment = backup.archive.stop.flatMap(WALSegment.init),
+            guard let first = backup.archive.start.flatMap(WALSegment.init),
+                let segment = backup.archive.stop.flatMap(WALSegment.init),
                 let position = backup.lsn?.stop.flatMap(WALSegment.position)
             else { return nil }
             return Backup(
                 label: backup.label, isFull: backup.type == "full",
                 began: Date(timeIntervalSince1970: TimeInterval(backup.timestamp.start)),
                 ended: Date(timeIntervalSince1970: TimeInterval(backup.timestamp.stop)),
-                lastSegment: segment, lastPosition: position, size: backup.info.size,
+                firstSegment: first, lastSegment: segment, lastPosition: position, size: backup.info.size,
                 added: backup.info.repository.delta ?? 0, isDamaged: backup.error ?? false)
         }
         self.init(

@@ -16,6 +16,13 @@ extension ClusterRecovery {
         say: @escaping @Sendable (String) -> Void
     ) async throws(ClusterError) -> RestoreState {
         _ = try recoveryPlan()
+        if let only, only != plan.shards.first?.name {
+            _ = try plan.shard(only)
+            throw ClusterError(
+                .usage,
+                "--shard \(only): tenants and credentials are in shard \(plan.shards.first?.name ?? "a"), and a cluster without them "
+                    + "delivers nothing; restore all shards, or that one")
+        }
         let repository = try BackupRepository(layout, programs)
         let target = RestoreTarget(ClusterLayout(directory: directory))
         guard target.layout.directory != cluster.layout.directory else {
@@ -23,26 +30,26 @@ extension ClusterRecovery {
         }
         let before = try target.state()
         try target.demandRoom(before)
-        let found = try await findings(shards(only), repository)
-        let window = try commonWindow(found)
-        let moment = try RestorePoint.demand(text, in: window)
-        var state = try chosen(found, moment)
+        var state: RestoreState
         if let before {
-            guard before.source == state.source, before.moment == state.moment,
-                before.shards.map(\.name) == state.shards.map(\.name)
+            guard before.source == cluster.layout.directory, RestorePoint.moment(text) == before.moment,
+                try before.shards.map(\.name) == shards(only).map(\.name)
             else {
                 throw ClusterError(
                     .usage,
                     "\(target.layout.directory) holds a restore of \(before.source) to "
-                        + "\(RestorePoint.text(before.moment)): choose another folder, or remove it")
+                        + "\(RestorePoint.precise(before.moment)): choose another folder, or remove it")
             }
             // Its way was chosen then; the archive may have gone on.
             state = before
             if state.stage != .restoring { return state }
             say("going on with a restore that was broken off")
         } else {
-            try target.begin(state, plan: plan, from: cluster.layout)
+            let found = try await findings(shards(only), repository)
+            state = try chosen(found, try RestorePoint.demand(text, in: commonWindow(found)))
         }
+        let moment = state.moment
+        try target.begin(state, plan: plan, from: cluster.layout)
         for index in state.shards.indices where !state.shards[index].isDone {
             let began = ContinuousClock.now
             state.shards[index].incarnation = try await restore(
@@ -97,14 +104,6 @@ extension ClusterRecovery {
                 else {
                     throw ClusterError(
                         .state, "shard \(findings.points.shard) has no backup from before that moment")
-                }
-                let missing = archive.timelines.gaps(from: set.lastSegment, in: archive.segments)
-                if let gap = missing.first {
-                    throw ClusterError(
-                        .state,
-                        "WAL segment \(gap) of shard \(findings.points.shard) is not in the archive, and \(set.label) needs it: "
-                            + "choose a moment before it was written, or after a later backup (zegel recovery verify \(option))"
-                    )
                 }
                 return .init(
                     name: findings.points.shard, set: set.label, timeline: archive.timelines.newest,

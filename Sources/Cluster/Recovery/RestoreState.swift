@@ -35,6 +35,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
         public var incarnation: UUID?
         /// Seconds that it took.
         public var seconds: Double?
+        /// The newest event of the member that told for certain what happened since; nil: none did.
+        public var told: Date?
     }
 
     /// The version of this file's shape that is written.
@@ -49,6 +51,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
     public var stage: Stage
     /// The shards.
     public var shards: [Shard]
+    /// The folder of the cluster whose members told what happened since; nil: none did.
+    public var asked: String?
 
     /// The state kept at `path`; nil: the cluster was not restored.
     static func load(_ path: String) throws(ClusterError) -> RestoreState? {

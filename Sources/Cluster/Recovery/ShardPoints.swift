@@ -58,17 +58,20 @@ public struct ShardPoints: Sendable, Codable, Equatable {
         case nil:
             if information.backups.isEmpty { troubles.append("there is no backup: zegel recovery create") }
         }
-        let usable = information.backups.filter { backup in
-            archive?.timelines.contains(backup.lastSegment.timeline, backup.lastPosition) ?? false
-        }
+        let usable = archive.map { information.usable($0.timelines) } ?? []
         for backup in usable where backup.isDamaged {
             troubles.append(
                 "pages were damaged in the database when \(backup.label) was made: zegel recovery verify")
         }
-        if let first = usable.first, let newest {
+        if let archive, let newest, let first = Self.first(of: usable, archive) {
             // Its end is told in whole seconds.
             let window = RestorableWindow(from: first.ended.addingTimeInterval(1), to: newest)
             if window.from < window.to { self.window = window }
+            if first != usable.first {
+                troubles.append(
+                    "WAL is missing before \(first.label): what is older cannot be restored to every second; zegel recovery verify names it"
+                )
+            }
         }
         if let window, let contentFrom {
             contentWindow = window.intersection(RestorableWindow(from: contentFrom, to: .distantFuture))
@@ -82,12 +85,29 @@ public struct ShardPoints: Sendable, Codable, Equatable {
     }
 }
 
+extension ShardPoints {
+    /// The oldest backup from which every moment up to the newest can be reached.
+    private static func first(
+        of usable: [RepositoryInformation.Backup], _ archive: BackupRepository.Archive
+    ) -> RepositoryInformation.Backup? {
+        var first = usable.last
+        for (older, newer) in zip(usable, usable.dropFirst()).reversed() {
+            let run = Set(archive.timelines.run(from: older.firstSegment, in: archive.segments))
+            guard run.contains(newer.lastSegment) else { break }
+            first = older
+        }
+        return first
+    }
+}
+
 extension RepositoryInformation {
+    /// Backups on the way that an archive tells, the oldest first.
+    func usable(_ timelines: ArchivedTimelines) -> [Backup] {
+        backups.filter { timelines.contains($0.lastSegment.timeline, $0.lastPosition) }
+    }
+
     /// The newest backup from which a moment can be restored on the way that an archive tells; nil: none.
     func set(for moment: Date, _ timelines: ArchivedTimelines) -> Backup? {
-        backups.last { backup in
-            backup.ended.addingTimeInterval(1) <= moment
-                && timelines.contains(backup.lastSegment.timeline, backup.lastPosition)
-        }
+        usable(timelines).last { $0.ended.addingTimeInterval(1) <= moment }
     }
 }

@@ -123,7 +123,7 @@ public struct EventLedger: Sendable {
         for row in try session.query(
             "SELECT id, first_xid, restored_to IS NOT NULL FROM ledger.incarnation ORDER BY timeline")
         {
-            if try row.bool(2) { restored = known.count }
+            if try row.bool(2), restored == nil { restored = known.count }
             known.append((try row.uuid(0), try row.xid8(1)))
         }
         let newest = known.last?.id ?? FeedPosition.leastID
@@ -134,8 +134,12 @@ public struct EventLedger: Sendable {
             later = known[...]
         } else if let place = known.firstIndex(where: { $0.id == position.incarnation }) {
             later = known[(place + 1)...]
-        } else if let restored {
-            // Of the history that came after the moment: all of it was read up to there.
+        } else if let restored,
+            try !session.query(
+                "SELECT 1 FROM ledger.left_incarnation WHERE id = $1", [.uuid(position.incarnation)]
+            ).isEmpty
+        {
+            // Of a history that came after the moment: all of it was read up to there. The first of several: what is read again has its id.
             let first = FeedPosition(
                 incarnation: newest, arrived: known[restored].first, id: FeedPosition.leastID)
             return (newest, first)

@@ -59,7 +59,8 @@ struct MemberStanding {
                (SELECT id FROM ledger.incarnation ORDER BY timeline DESC LIMIT 1),
                (SELECT count(*) FROM ledger.incarnation WHERE id = ANY ($1::uuid[])) = cardinality($1::uuid[]),
                ARRAY(SELECT a FROM unnest($1::uuid[]) AS asked (a) LEFT JOIN ledger.incarnation i ON i.id = a
-                     WHERE coalesce(i.timeline, 0) < (SELECT max(timeline) FROM ledger.incarnation WHERE restored_to IS NOT NULL))
+                     WHERE i.timeline < (SELECT max(timeline) FROM ledger.incarnation WHERE restored_to IS NOT NULL)
+                        OR EXISTS (SELECT 1 FROM ledger.left_incarnation l WHERE l.id = a))
         """
 
     init(_ session: PostgresSession, knows incarnations: Set<UUID> = []) throws {

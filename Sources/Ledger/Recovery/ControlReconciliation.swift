@@ -19,6 +19,16 @@ public struct ControlReconciliation: Sendable {
 
         /// Nothing.
         public init() {}
+
+        /// With what another source brought.
+        public func adding(_ other: Result) -> Result {
+            var sum = self
+            sum.revoked += other.revoked
+            sum.disabled += other.disabled
+            sum.keySets += other.keySets
+            sum.leftOut = other.leftOut
+            return sum
+        }
     }
 
     /// Where it lies.
@@ -35,6 +45,8 @@ public struct ControlReconciliation: Sendable {
                 session, ledger: [],
                 control: ["tenant", "sender_domain", "credential", "api_key", "key_set", "replay_key"])
             var result = Result()
+            // A new salt for the same password is a new verifier: the old one goes, and with it a password that was changed.
+            try session.execute(Self.verifiers)
             for statement in Self.revocations { result.revoked += try Self.count(session, statement) }
             result.disabled = try Self.count(session, Self.disablings)
             result.keySets = try Self.count(
@@ -44,10 +56,12 @@ public struct ControlReconciliation: Sendable {
             try session.execute(
                 """
                 INSERT INTO control.tenant SELECT * FROM source_control.tenant ON CONFLICT DO NOTHING;
-                INSERT INTO control.sender_domain SELECT * FROM source_control.sender_domain ON CONFLICT DO NOTHING;
+                UPDATE control.tenant t SET in_doubt = 'hold' FROM source_control.tenant s
+                    WHERE s.id = t.id AND s.in_doubt = 'hold' AND t.in_doubt <> 'hold';
                 DELETE FROM control.sender_domain d
                     WHERE NOT EXISTS (SELECT 1 FROM source_control.sender_domain s
                                       WHERE s.domain = d.domain AND s.tenant = d.tenant);
+                INSERT INTO control.sender_domain SELECT * FROM source_control.sender_domain ON CONFLICT DO NOTHING;
                 INSERT INTO control.replay_key SELECT * FROM source_control.replay_key
                     ON CONFLICT (tenant, day) DO UPDATE SET key = excluded.key
                 """)
@@ -63,21 +77,29 @@ public struct ControlReconciliation: Sendable {
                 0) ?? 0)
     }
 
-    // What the source does not have any more was taken away; a password that was changed does not work either.
+    private static let verifiers = """
+        UPDATE control.credential c SET salt = s.salt, iterations = s.iterations, stored_key = s.stored_key,
+                server_key = s.server_key
+            FROM source_control.credential s
+            WHERE s.id = c.id AND s.revoked_at IS NULL AND s.tenant = c.tenant AND s.stored_key <> c.stored_key
+        """
+
+    // What the source does not have any more, or gives other rights, was taken away.
     private static let revocations = [
         """
         UPDATE control.credential c SET revoked_at = coalesce(
                 (SELECT s.revoked_at FROM source_control.credential s WHERE s.id = c.id), clock_timestamp())
             WHERE c.revoked_at IS NULL
               AND NOT EXISTS (SELECT 1 FROM source_control.credential s
-                  WHERE s.id = c.id AND s.revoked_at IS NULL AND s.stored_key = c.stored_key AND s.tenant = c.tenant)
+                  WHERE s.id = c.id AND s.revoked_at IS NULL AND s.tenant = c.tenant AND s.username = c.username)
         """,
         """
         UPDATE control.api_key k SET revoked_at = coalesce(
                 (SELECT s.revoked_at FROM source_control.api_key s WHERE s.id = k.id), clock_timestamp())
             WHERE k.revoked_at IS NULL
               AND NOT EXISTS (SELECT 1 FROM source_control.api_key s
-                  WHERE s.id = k.id AND s.revoked_at IS NULL AND s.secret_hash = k.secret_hash)
+                  WHERE s.id = k.id AND s.revoked_at IS NULL AND s.secret_hash = k.secret_hash
+                    AND s.tenant IS NOT DISTINCT FROM k.tenant AND s.scopes = k.scopes)
         """,
     ]
 
@@ -94,18 +116,6 @@ public struct ControlReconciliation: Sendable {
               + (SELECT count(*) FROM source_control.api_key s WHERE s.revoked_at IS NULL
                     AND NOT EXISTS (SELECT 1 FROM control.api_key k WHERE k.id = s.id)))::int
         """
-
-    /// Nothing tells what was revoked since: nothing works that was given out before.
-    /// - Returns: how many credentials and API keys do not work any more.
-    public static func revokeAll(_ session: PostgresSession) throws(PostgresError) -> Int {
-        var revoked = 0
-        for table in ["credential", "api_key"] {
-            revoked += try count(
-                session, "UPDATE control.\(table) SET revoked_at = clock_timestamp() WHERE revoked_at IS NULL"
-            )
-        }
-        return revoked
-    }
 
     /// Tenants whose deliveries in doubt are held and not sent again.
     public static func heldTenants(_ session: PostgresSession) throws(PostgresError) -> [String] {

@@ -5,6 +5,13 @@
 import Foundation
 import Postgres
 
+/// A source that is not what the shard was restored from, but another restore of it, or a shard of the same birth.
+public struct OtherHistory: Error, Sendable, CustomStringConvertible {
+    /// In words.
+    public let description =
+        "the source has gone another way: it is another restore, or not what this shard was restored from"
+}
+
 /// The comparison of a restored shard with another copy.
 public struct Reconciliation: Sendable {
     /// What one source brought.
@@ -35,7 +42,7 @@ public struct Reconciliation: Sendable {
 
     private static let tables = [
         "message", "recipient", "content", "delivery", "event", "batch_key", "replay", "address_index",
-        "dot_in_flight", "judgement", "judgement_certificate", "certificate",
+        "dot_in_flight", "incarnation", "judgement", "judgement_certificate", "certificate",
     ]
 
     /// Compares, in one transaction.
@@ -43,6 +50,7 @@ public struct Reconciliation: Sendable {
     public func run(_ session: PostgresSession) throws -> Result {
         try session.transaction(begin: "BEGIN ISOLATION LEVEL REPEATABLE READ") { session in
             try link.open(session, ledger: Self.tables, control: [])
+            try demandSameHistory(session)
             try prepare(session)
             var result = Result()
             result.broughtOver = try bringOver(session)
@@ -65,6 +73,25 @@ public struct Reconciliation: Sendable {
     /// Messages have ids from the moment on that they began to come in; one may take hours.
     private var margin: Date { moment.addingTimeInterval(-86_400) }
 
+    /// Every restore of a shard, and the shard itself, have one number; their histories differ.
+    private func demandSameHistory(_ session: PostgresSession) throws {
+        let strangers = try session.query(
+            """
+            SELECT (SELECT count(*) FROM source_ledger.incarnation s WHERE s.restored_to IS NOT NULL
+                        AND NOT EXISTS (SELECT 1 FROM ledger.incarnation i WHERE i.id = s.id))
+                 + (SELECT count(*) FROM ledger.incarnation i
+                    WHERE i.timeline < (SELECT max(timeline) FROM ledger.incarnation WHERE restored_to IS NOT NULL)
+                        AND NOT EXISTS (SELECT 1 FROM source_ledger.incarnation s WHERE s.id = i.id))
+            """
+        ).first?.int8(0)
+        guard strangers == 0 else { throw OtherHistory() }
+        try session.execute(
+            """
+            INSERT INTO ledger.left_incarnation SELECT s.id FROM source_ledger.incarnation s
+                WHERE NOT EXISTS (SELECT 1 FROM ledger.incarnation i WHERE i.id = s.id) ON CONFLICT DO NOTHING
+            """)
+    }
+
     private func prepare(_ session: PostgresSession) throws {
         _ = try session.query(
             """
@@ -86,12 +113,19 @@ public struct Reconciliation: Sendable {
             SELECT message_id, no, 'unknown', CASE state WHEN 'claimed' THEN 'ready' ELSE state END, possible_duplicate
             FROM ledger.delivery ON CONFLICT DO NOTHING
             """)
+        // As a value: only so does the other server look no further back.
+        let floor = try session.query(
+            """
+            SELECT least(ledger.uuid_floor(\(Self.literal(margin))),
+                         (SELECT message_id FROM ledger.reconciled ORDER BY message_id LIMIT 1))
+            """
+        ).first?.uuid(0)
+        let least = floor?.uuidString ?? "00000000-0000-0000-0000-000000000000"
         try session.execute(
             """
             CREATE TEMPORARY TABLE theirs ON COMMIT DROP AS
                 SELECT m.id, m.withdrawn_at, m.shredded_at FROM source_ledger.message m
-                WHERE m.id >= least(ledger.uuid_floor(\(Self.literal(margin))),
-                    (SELECT message_id FROM ledger.reconciled ORDER BY message_id LIMIT 1));
+                WHERE m.id >= '\(least)';
             ALTER TABLE theirs ADD PRIMARY KEY (id);
             CREATE TEMPORARY TABLE their_delivery ON COMMIT DROP AS SELECT * FROM source_ledger.delivery;
             ALTER TABLE their_delivery ADD PRIMARY KEY (message_id, no);
@@ -126,10 +160,10 @@ public struct Reconciliation: Sendable {
                 SELECT d.message_id, d.no, 'unknown', CASE d.state WHEN 'claimed' THEN 'ready' ELSE d.state END,
                        d.possible_duplicate
                 FROM ledger.delivery d WHERE d.message_id IN (SELECT id FROM fresh) ON CONFLICT DO NOTHING;
+            DELETE FROM ledger.replay r USING theirs t WHERE r.message_id = t.id AND t.withdrawn_at IS NOT NULL;
             INSERT INTO ledger.replay SELECT * FROM source_ledger.replay ON CONFLICT (tag) DO UPDATE
                 SET acknowledged_at = coalesce(replay.acknowledged_at, excluded.acknowledged_at),
                     replayed_at = coalesce(replay.replayed_at, excluded.replayed_at);
-            DELETE FROM ledger.replay r USING theirs t WHERE r.message_id = t.id AND t.withdrawn_at IS NOT NULL;
             INSERT INTO ledger.address_index SELECT a.* FROM source_ledger.address_index a
                 WHERE a.message_id >= (SELECT id FROM theirs ORDER BY id LIMIT 1) ON CONFLICT DO NOTHING
             """)
@@ -226,6 +260,14 @@ public struct Reconciliation: Sendable {
                 AND r.state IN ('open', 'held')
             WHERE c.knowledge <> 'open' OR c.former = 'held'
             """, [heldTenants.map { .textArray($0) } ?? .null])
+    }
+
+    /// Nobody can say any more whether what was open then has ended since: it is in doubt.
+    public static func doubt(_ session: PostgresSession, heldTenants: [String]?) throws {
+        _ = try session.transaction { session in
+            try session.execute("UPDATE ledger.reconciled SET knowledge = 'doubt' WHERE knowledge = 'open'")
+            try settle(session, heldTenants: heldTenants)
+        }
     }
 
     /// What readers of the old feed have seen since, and what it rests on.

@@ -47,6 +47,8 @@ public enum RestoredLedger {
     public struct Source: Sendable {
         /// PostgreSQL's number of the cluster.
         public var system: UInt64
+        /// The timeline that it is on.
+        public var timeline: Int
         /// Whether it follows: it may lack the newest commits of its leader.
         public var follows: Bool
         /// Workers whose lease holds: they go on delivering.
@@ -60,7 +62,10 @@ public enum RestoredLedger {
     private static let source = """
         SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery(),
                (SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp())::int,
-               (SELECT max(version) FROM ledger.schema_migration), (SELECT max(at) FROM ledger.event)
+               (SELECT max(version) FROM ledger.schema_migration), (SELECT max(at) FROM ledger.event),
+               CASE WHEN pg_is_in_recovery() THEN (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
+                       FROM pg_control_checkpoint() c, pg_control_recovery() r)
+                   ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
         """
 
     /// How a source stands, on a session of its owner.
@@ -69,8 +74,14 @@ public enum RestoredLedger {
             throw PostgresError(.protocolViolation, "the source does not say how it stands")
         }
         return Source(
-            system: system, follows: try row.bool(1), livingWorkers: Int(try row.int4(2)),
+            system: system, timeline: Int(try row.int4(5)), follows: try row.bool(1),
+            livingWorkers: Int(try row.int4(2)),
             schema: try row.int4(3), newest: try row.optionalTimestamp(4))
+    }
+
+    /// Octets of WAL that a server that leads has written.
+    public static func position(_ session: PostgresSession) throws(PostgresError) -> Int {
+        Int(try session.query("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::int8").first?.int8(0) ?? 0)
     }
 
     /// What is open of each kind of knowledge, and of each state.

@@ -1,0 +1,89 @@
+// Who can tell what happened to a restored shard's mail.
+
+import Foundation
+import Ledger
+import Postgres
+
+/// Somebody who knows what happened to a shard's mail.
+struct HistorySource: Sendable {
+    /// For people.
+    var name: String
+    /// Where it is.
+    var link: SourceLink
+    /// How it stands.
+    var standing: RestoredLedger.Source
+    /// Whether nothing can have happened behind it.
+    var isFinal: Bool
+}
+
+/// The cluster that a restore comes from, as far as it lives.
+struct OldCluster: Sendable {
+    let cluster: LocalCluster
+    let plan: ClusterPlan
+    private let password: String
+
+    init(_ directory: String) async throws(ClusterError) {
+        cluster = try LocalCluster(directory: directory)
+        guard let plan = try ClusterPlan.load(cluster.layout.plan) else {
+            throw ClusterError(.usage, "--from \(directory): there is no local cluster")
+        }
+        self.plan = plan
+        password = try ClusterFiles.text(cluster.layout.password(of: LedgerSite.superuser)) ?? ""
+    }
+
+    /// Its members that answer, with how they stand.
+    private func members(_ shard: RestoreState.Shard) async -> [HistorySource] {
+        var found: [HistorySource] = []
+        let site = LedgerSite(plan: plan, layout: cluster.layout)
+        for region in plan.sites {
+            guard let member = region.member(shard.name) else { continue }
+            let configuration = PostgresConfiguration(
+                site.socket(shard.name, in: region, role: LedgerSite.superuser, password: password),
+                applicationName: "zegel-recovery", connectTimeout: .seconds(3))
+            guard let connection = try? await PostgresConnection.connect(configuration) else { continue }
+            let standing = try? await connection.perform { try RestoredLedger.source($0) }
+            await connection.close()
+            guard let standing else { continue }
+            found.append(
+                HistorySource(
+                    name:
+                        "the member of shard \(shard.name) in \(region.name) of \(cluster.layout.directory)",
+                    link: SourceLink(
+                        sockets: RegionLayout(cluster.layout, plan, region).postgresSockets,
+                        port: member.port,
+                        database: LedgerSite.database, role: LedgerSite.superuser),
+                    standing: standing, isFinal: false))
+        }
+        return found
+    }
+
+    /// Whether a member of a shard answers.
+    func isThere(_ shard: RestoreState.Shard) async -> Bool { await !members(shard).isEmpty }
+
+    /// The member of a shard that knows most: of the newest timeline the one that leads, else the one that has most.
+    /// - Throws: `state` when none lives, or when workers go on delivering from one.
+    func member(_ shard: RestoreState.Shard) async throws(ClusterError) -> HistorySource {
+        let all = await members(shard)
+        func rank(_ source: HistorySource) -> (Int, Int, Date) {
+            let standing = source.standing
+            return (standing.timeline, standing.follows ? 0 : 1, standing.newest ?? .distantPast)
+        }
+        guard var best = all.max(by: { rank($0) < rank($1) }) else {
+            throw ClusterError(
+                .state,
+                "no member of shard \(shard.name) in \(cluster.layout.directory) answers: start one (zegel local up --dir "
+                    + "\(cluster.layout.directory) --workers 0), or ask the archive (--archive)")
+        }
+        let workers = all.filter { !$0.standing.follows }.map(\.standing.livingWorkers).max() ?? 0
+        guard workers == 0 else {
+            throw ClusterError(
+                .state,
+                "\(workers) workers still deliver from shard \(shard.name) in \(cluster.layout.directory): what they send from now on "
+                    + "would be sent twice. Stop them first (zegel local down, then up --workers 0), and wait until their leases "
+                    + "are over, 15 s")
+        }
+        // One that leads, of no older timeline than the archive's: nothing happened behind it.
+        best.isFinal = !best.standing.follows && best.standing.timeline >= Int(shard.timeline)
+        return best
+    }
+}

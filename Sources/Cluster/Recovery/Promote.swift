@@ -1,0 +1,78 @@
+// Lets a restored cluster go: from then on it delivers.
+
+import Foundation
+import Ledger
+
+extension RestoredCluster {
+    /// Makes it a cluster like any other: nodes may log in, and the next `zegel local up` starts them.
+    /// - Parameter unasked: also where the members that told what happened since do not answer any more; what was open then is in doubt.
+    /// - Returns: how the deliveries of each shard stand.
+    public func promote(
+        unasked: Bool = false, say: @Sendable (String) -> Void
+    ) async throws(ClusterError) -> [Report] {
+        var state = try state(for: "zegel recovery reconcile \(option)")
+        guard state.stage == .reconciled else {
+            throw ClusterError(
+                .state,
+                "nobody has told yet what happened since \(RestorePoint.text(state.moment)): mail would be sent twice; "
+                    + "first zegel recovery reconcile \(option) --from DIR, or --archive")
+        }
+        let silent = try await askAgain(state, unasked: unasked)
+        var reports: [Report] = []
+        var held: [String]?
+        for shard in state.shards {
+            let server = try target.server(shard.name, programs)
+            let isDoubtful = silent.contains(shard.name)
+            let known = held
+            let (tenants, tally) = try await server.run { (process) throws(ClusterError) in
+                try await server.awaitReady(process)
+                return try await ClusterRecovery.asOwner(server) { session in
+                    let tenants = try known ?? ControlReconciliation.heldTenants(session)
+                    if isDoubtful { try Reconciliation.doubt(session, heldTenants: tenants) }
+                    try RestoredLedger.open(session)
+                    return (tenants, try RestoredLedger.tally(session))
+                }
+            }
+            held = tenants
+            var report = Report(shard: shard.name)
+            report.deliveries = tally
+            reports.append(report)
+        }
+        state.stage = .promoted
+        try state.save(target.files.restore)
+        say(
+            "it is a cluster of its own now: zegel local up \(option). Its keys are in \(plan.keyring ?? ""): without that folder "
+                + "nobody opens its content")
+        return reports
+    }
+
+    /// Whoever told what was open may have gone on since.
+    /// - Returns: shards whose members cannot be asked any more.
+    private func askAgain(_ state: RestoreState, unasked: Bool) async throws(ClusterError) -> Set<String> {
+        guard let folder = state.asked else { return [] }
+        var silent: Set<String> = []
+        let old = try? await OldCluster(folder)
+        for shard in state.shards {
+            guard let told = shard.told else { continue }
+            guard let old, await old.isThere(shard) else {
+                silent.insert(shard.name)
+                continue
+            }
+            let now = try await old.member(shard)
+            guard (now.standing.newest ?? told) <= told else {
+                throw ClusterError(
+                    .state,
+                    "something has happened in shard \(shard.name) of \(folder) since it was asked: zegel recovery reconcile "
+                        + "\(option) --from \(folder) once more")
+            }
+        }
+        if !silent.isEmpty, !unasked {
+            throw ClusterError(
+                .state,
+                "shard \(silent.sorted().joined(separator: ", ")) of \(folder) does not answer, and may have delivered since it was "
+                    + "asked: start it (zegel local up --dir \(folder) --workers 0), or give --unasked: what was open then is in doubt"
+            )
+        }
+        return silent
+    }
+}

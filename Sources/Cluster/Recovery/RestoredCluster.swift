@@ -1,0 +1,251 @@
+// Tells a restored cluster what happened since, and lets it go.
+
+import Foundation
+import Ledger
+import Postgres
+
+/// A cluster that was restored, on its way to be one like any other.
+public struct RestoredCluster: Sendable {
+    let target: RestoreTarget
+    let plan: ClusterPlan
+    let programs: PostgresPrograms
+    let executables: String?
+
+    /// The restored cluster in `directory`.
+    /// - Throws: `usage` when it is none.
+    public init(directory: String, executables: String? = nil) async throws(ClusterError) {
+        target = RestoreTarget(ClusterLayout(directory: directory))
+        guard try target.state() != nil, let plan = try ClusterPlan.load(target.layout.plan) else {
+            throw ClusterError(
+                .usage,
+                "\(target.layout.directory) is no restored cluster: zegel recovery restore --into DIR makes one"
+            )
+        }
+        self.plan = plan
+        self.executables = executables
+        programs = try await PostgresPrograms()
+    }
+
+    var option: String { "--dir \(target.layout.directory)" }
+
+    /// What is known, with the stage checked.
+    func state(for what: String) throws(ClusterError) -> RestoreState {
+        guard let state = try target.state() else { throw ClusterError(.state, "there is no restore") }
+        switch state.stage {
+        case .restoring:
+            throw ClusterError(
+                .state, "the restore is not over: give zegel recovery restore again, then \(what)")
+        case .promoted:
+            throw ClusterError(
+                .state, "the cluster in \(target.layout.directory) is promoted: it goes its own way")
+        case .restored, .reconciled: return state
+        }
+    }
+
+    // MARK: Reconcile
+
+    /// Who tells what happened since.
+    public struct Sources: Sendable {
+        /// The folder of the old cluster, whose living members are asked.
+        public var from: String?
+        /// The end of its archive.
+        public var archive: Bool
+
+        /// Who tells.
+        public init(from: String? = nil, archive: Bool = false) {
+            (self.from, self.archive) = (from, archive)
+        }
+
+        var isEmpty: Bool { from == nil && !archive }
+    }
+
+    /// What was told of one shard.
+    public struct Report: Sendable, Codable, Equatable {
+        /// The shard.
+        public var shard: String
+        /// What the sources brought.
+        public var brought = Reconciliation.Result()
+        /// How its deliveries stand.
+        public var deliveries = RestoredLedger.Tally()
+        /// What was revoked; in the first shard only.
+        public var control: ControlReconciliation.Result?
+        /// What happened later than this, whoever told may not have known; nil: that was certain.
+        public var toldUntil: Date?
+    }
+
+    /// One shard while it is told.
+    private struct Told {
+        var report: Report
+        var heldTenants: [String]
+        /// The newest event of a member that told for certain.
+        var certain: Date?
+    }
+
+    /// Tells the shards what happened since the moment. May be done again, with other sources: whoever knows more is believed.
+    public func reconcile(
+        _ sources: Sources, say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) -> [Report] {
+        var state = try state(for: "zegel recovery reconcile \(option)")
+        if sources.isEmpty {
+            throw ClusterError(
+                .usage,
+                "who tells what happened since? --from DIR (the old cluster, if a member of it lives) or --archive, or both"
+            )
+        }
+        var old: OldCluster?
+        if let folder = sources.from { old = try await OldCluster(folder) }
+        var reports: [Report] = []
+        // Tenants are in the first shard alone, which comes first.
+        var held: [String] = []
+        for index in state.shards.indices {
+            let told = try await reconcile(
+                state.shards[index], state.moment, old, archive: sources.archive ? state.source : nil, held,
+                say)
+            held = told.heldTenants
+            if let certain = told.certain { state.shards[index].told = certain }
+            reports.append(told.report)
+        }
+        if let old { state.asked = old.cluster.layout.directory }
+        state.stage = .reconciled
+        try state.save(target.files.restore)
+        return reports
+    }
+
+    private func reconcile(
+        _ shard: RestoreState.Shard, _ moment: Date, _ old: OldCluster?, archive: String?, _ held: [String],
+        _ say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) -> Told {
+        let server = try target.server(shard.name, programs, passwords: passwords())
+        return try await server.run { (process) throws(ClusterError) in
+            try await server.awaitReady(process)
+            var told = Told(report: Report(shard: shard.name), heldTenants: held)
+            if let old {
+                say("shard \(shard.name): asking its members in \(old.cluster.layout.directory)")
+                let source = try await old.member(shard)
+                try await tell(shard, moment, server, source, &told)
+                // Whoever began to deliver meanwhile would send what was just released.
+                let after = try await old.member(shard)
+                guard after.standing.newest == source.standing.newest else {
+                    throw ClusterError(
+                        .state,
+                        "\(source.name) goes on working: stop its workers, and give the same command again")
+                }
+                if source.isFinal { told.certain = source.standing.newest ?? moment }
+            }
+            if let archive {
+                try await withArchive(of: shard, in: archive, say) { (source) throws(ClusterError) in
+                    say("shard \(shard.name): asking the end of its archive")
+                    try await tell(shard, moment, server, source, &told)
+                }
+            }
+            told.report.deliveries = try await ClusterRecovery.asOwner(server) {
+                try RestoredLedger.tally($0)
+            }
+            return told
+        }
+    }
+
+    private func passwords() throws(ClusterError) -> String {
+        let path = target.files.passwords
+        try ClusterFiles.folder(target.files.folder, mode: 0o711)
+        let password = try ClusterFiles.text(target.layout.password(of: LedgerSite.superuser)) ?? ""
+        try ClusterFiles.write("*:*:*:\(LedgerSite.superuser):\(password)\n", to: path)
+        if let user = programs.user, chown(path, user.uid, user.gid) != 0 {
+            throw ClusterError(.environment, "cannot give \(path) to \(user.name)")
+        }
+        return path
+    }
+
+    /// Has one source tell.
+    private func tell(
+        _ shard: RestoreState.Shard, _ moment: Date, _ server: RestoredServer, _ source: HistorySource,
+        _ told: inout Told
+    ) async throws(ClusterError) {
+        guard source.standing.system == shard.system else {
+            throw ClusterError(
+                .usage,
+                "\(source.name) is another cluster than the one that shard \(shard.name) was restored from")
+        }
+        let schema = try await ClusterRecovery.asOwner(server) { try RestoredLedger.source($0).schema }
+        guard source.standing.schema == schema else {
+            throw ClusterError(
+                .state,
+                "\(source.name) has version \(source.standing.schema) of the schema, and this program's is \(schema): bring it "
+                    + "up to date first (zegel migrate)")
+        }
+        let (link, isFinal) = (source.link, source.isFinal)
+        if shard.name == plan.shards.first?.name {
+            let (result, held) = try await ClusterRecovery.asOwner(server) { session in
+                (
+                    try ControlReconciliation(link: link).run(session),
+                    try ControlReconciliation.heldTenants(session)
+                )
+            }
+            told.heldTenants = held
+            told.report.control = (told.report.control ?? ControlReconciliation.Result()).adding(result)
+        }
+        let held = told.heldTenants
+        let brought = try await ClusterRecovery.asOwner(server) { session in
+            try Reconciliation(link: link, moment: moment, isFinal: isFinal, heldTenants: held).run(session)
+        }
+        told.report.brought.broughtOver += brought.broughtOver
+        told.report.brought.events += brought.events
+        if !isFinal { told.report.toldUntil = source.standing.newest }
+    }
+
+    /// Recovers a shard's archive to its end, aside, and ends that again.
+    private func withArchive(
+        of shard: RestoreState.Shard, in folder: String, _ say: @escaping @Sendable (String) -> Void,
+        _ body: (HistorySource) async throws(ClusterError) -> Void
+    ) async throws(ClusterError) {
+        let old = try await ClusterRecovery(directory: folder, executables: executables)
+        let repository = try BackupRepository(old.layout, programs)
+        let findings = try await old.points(old.plan.shard(shard.name), repository)
+        guard let archive = findings.archive,
+            let set = findings.information.set(for: Date.distantFuture, archive.timelines)
+        else {
+            throw ClusterError(
+                .state, "shard \(shard.name) has no backup that leads to the end of its archive")
+        }
+        // A segment that is missing looks like the end to PostgreSQL.
+        let run = archive.timelines.run(from: set.firstSegment, in: archive.segments)
+        if let gap = archive.timelines.gaps(from: set.firstSegment, in: archive.segments).first {
+            say("shard \(shard.name): WAL segment \(gap) is missing: what came behind it is not known")
+        }
+        let aside = target.files.aside(shard.name)
+        try ClusterFiles.folder(target.files.folder, mode: 0o711)
+        let server = RestoredServer(
+            programs: programs, data: aside, sockets: "\(target.layout.sockets)/aside-\(shard.name)",
+            log: target.layout.log(of: "aside-\(shard.name)"))
+        try await server.endLeftover()
+        try await repository.endLeftover(into: aside)
+        try target.clear(aside, owner: programs.user)
+        say(
+            "shard \(shard.name): recovering its archive to the end, aside: \(set.label), "
+                + ClusterRecovery.octets(set.size))
+        try await repository.restore(shard.name, set: set.label, into: aside)
+        try server.configure(recovery: [
+            .init("restore_command", repository.restoreCommand(shard.name, data: aside)),
+            .init("recovery_target_timeline", "\(archive.timelines.newest)"),
+        ])
+        try await server.run { (process) throws(ClusterError) in
+            try await server.awaitRecovered(process) { _ in }
+            try await ClusterRecovery.migrate(server)
+            let (standing, end) = try await ClusterRecovery.asOwner(server) { session in
+                (try RestoredLedger.source(session), try RestoredLedger.position(session))
+            }
+            guard run.last.map({ end >= $0.start }) ?? true else {
+                throw ClusterError(
+                    .state,
+                    "the archive of shard \(shard.name) could not be read to its end: zegel recovery verify names what is wrong; the "
+                        + "end of \(server.log):\n\(ClusterFiles.tail(server.log, lines: 5))")
+            }
+            try await body(
+                HistorySource(
+                    name: "the archive of \(old.cluster.layout.directory)", link: server.link,
+                    standing: standing, isFinal: false))
+        }
+        try target.clear(aside, owner: programs.user)
+        rmdir(aside)
+    }
+}
