@@ -157,7 +157,8 @@ let package = Package(
         .executableTarget(
             name: "zegel",
             dependencies: [
-                "TLS", "DNS", "Policy", "SmartTLS", "API", "Cluster", "Settings", "Observability", arguments,
+                "TLS", "DNS", "Policy", "SmartTLS", "API", "Ledger", "Cluster", "Settings", "Observability",
+                arguments,
                 logging, lifecycle,
             ],
             swiftSettings: strict),

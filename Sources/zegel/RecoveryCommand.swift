@@ -23,6 +23,7 @@ struct RecoveryCommand: AsyncParsableCommand {
             """,
         subcommands: [
             Enable.self, List.self, Create.self, Verify.self, Restore.self, Reconcile.self, Promote.self,
+            HeldCommand.self,
         ])
 
     /// The cluster's folder.
@@ -326,7 +327,7 @@ extension RecoveryCommand {
 }
 
 /// A value as JSON, with moments in RFC 3339 to the microsecond.
-private func moments(_ value: some Encodable) throws -> String {
+func moments(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     encoder.dateEncodingStrategy = .custom { date, encoder in

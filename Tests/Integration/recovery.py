@@ -12,7 +12,7 @@ what to do.
 """
 import argparse, hashlib, os, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from lab import *
+from past import *
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--seconds", type=int, default=40, help="how long mail comes in")
@@ -20,74 +20,7 @@ parser.add_argument("--rate", type=int, default=25, help="messages a second")
 parser.add_argument("--points", type=int, default=2, help="seconds of the past that are restored with each source")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
-PORT, CLIENTS = 2697, 8
-
-
-def moment(seconds):
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def seconds(text):
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-
-
-class Outside:
-    """What the outside knows, each with the time of the clock."""
-
-    def __init__(self, z, sink, rng):
-        self.z, self.sink, self.rng, self.lock = z, sink, rng, threading.Lock()
-        self.begun, self.answered, self.names, self.got, self.seen = {}, {}, {}, {}, {}
-        self.next, self.ending, self.cursor, self.read = 0, threading.Event(), "", []
-
-    def load(self):
-        pace = CLIENTS / arguments.rate
-
-        def work():
-            client = Client(self.z)
-            while not self.ending.is_set():
-                with self.lock:
-                    number, self.next = self.next, self.next + 1
-                    content = message(number, self.rng, 1500)
-                # A third is not taken before later.
-                recipient = f"later{number}@bar.test" if number % 3 == 0 else f"u{number}@bar.test"
-                began = time.time()
-                self.begun[number] = began
-                with contextlib.suppress(Exception):
-                    client.give_up = 3
-                    identity = client.send("a@demo.test", [recipient], content)
-                    if identity:
-                        self.answered[number], self.names[number] = time.time(), identity
-                self.ending.wait(max(0, pace - (time.time() - began)))
-
-        def read():
-            while not self.ending.is_set():
-                with contextlib.suppress(Exception):
-                    page = self.z.get(f"/v1/events?limit=1000&after={urllib.parse.quote(self.cursor)}")
-                    now = time.time()
-                    for event in page["events"]:
-                        self.seen.setdefault(event["id"], (now, event))
-                        self.read.append(event)
-                    self.cursor = page["next"]
-                self.ending.wait(0.1)
-
-        self.threads = [threading.Thread(target=work, daemon=True) for _ in range(CLIENTS)] + [threading.Thread(target=read, daemon=True)]
-        for thread in self.threads:
-            thread.start()
-
-    def end(self):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(20)
-
-
-def digest(folder):
-    """Every file below a folder, by its content."""
-    files = {}
-    for at, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(at, name), "rb") as f:
-                files[os.path.relpath(os.path.join(at, name), folder)] = hashlib.sha256(f.read()).hexdigest()
-    return files
+PORT = 2697
 
 
 def lose(z):
@@ -98,81 +31,6 @@ def lose(z):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     until(lambda: not any(os.path.exists(f"/proc/{p}") for p in victims), 10)
-
-
-class Restored:
-    """A restored cluster, as `Cluster` knows one."""
-    get, events, sql, smtp, context, pids, e, zegel, last_logs = (
-        Cluster.get, Cluster.events, Cluster.sql, Cluster.smtp, Cluster.context, Cluster.pids, Cluster.e, Cluster.zegel, Cluster.last_logs)
-
-    def __init__(self, path):
-        self.dir, self.bin = path, binary()
-
-    def broken_off(self, rng, times, *command):
-        """A command that is killed at random moments, and then given to its end."""
-        for _ in range(times):
-            process = subprocess.Popen([self.bin, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                process.wait(rng.uniform(0.1, 1.6))
-                break
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-        return subprocess.run([self.bin, *command], capture_output=True, text=True, timeout=200)
-
-    def inside(self, text):
-        """One answer of the restored shard, whose server runs for this question alone."""
-        data, sockets = f"{self.dir}/postgres", f"{self.dir}/ask"
-        os.makedirs(sockets, exist_ok=True)
-        shutil.chown(sockets, "postgres")
-        command = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", POSTGRES, "-D", data, "-k", sockets]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            return until(lambda: ask(f"host={sockets} port=5432 dbname=zegel user=postgres", text), 30, 0.1)
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(30)
-
-
-POSTGRES = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True).stdout.strip() or "/usr/lib/postgresql/15/bin"
-POSTGRES += "/postgres"
-if not os.path.exists(POSTGRES):
-    POSTGRES = "/usr/lib/postgresql/15/bin/postgres"
-
-
-def compare(what, restored, at, outside):
-    """What is there is what the outside knew at that moment: nothing that was answered is missing, nothing is there that was not begun."""
-    rows = restored.inside(
-        "SELECT json_object_agg(m.id, r.state) FROM ledger.message m JOIN ledger.recipient r ON r.message_id = m.id WHERE m.reports_on IS NULL")
-    there = json.loads(rows or "{}")
-    number = {identity: n for n, identity in outside.names.items()}
-    answered = {i for n, i in outside.names.items() if outside.answered[n] < at}
-    early = [i for i in there if i in number and outside.begun[number[i]] > at]
-    report.check(f"{what}: all that was answered by then is there", answered <= set(there), str(sorted(answered - set(there))[:3]))
-    report.check(f"{what}: nothing is there that came later", not early, str(early[:3]))
-    seen = {e["message_id"] for when, e in outside.seen.values() if e["kind"] == "delivered" and when < at}
-    wrong = [i for i in seen if there.get(i) != "delivered"]
-    report.check(f"{what}: what was seen delivered by then is", not wrong, str(wrong[:3]))
-    wrong = [i for i, state in there.items() if state == "delivered" and i in number and outside.got.get(number[i], at + 1) > at]
-    report.check(f"{what}: and nothing else is", not wrong, str(wrong[:3]))
-    report.figure("rows", f"{len(there)} messages, {sum(s == 'delivered' for s in there.values())} delivered, "
-                  f"{sum(s == 'open' for s in there.values())} open")
-
-
-def carry_on(what, restored, outside, sink, complete_until):
-    """The restored cluster delivers what was not: all of it, and no double without its mark."""
-    up = subprocess.run([restored.bin, "local", "up", "--dir", restored.dir, "--detach", "--workers", "1"], capture_output=True, text=True, timeout=120)
-    report.check(f"{what}: it comes up", up.returncode == 0, up.stderr[-1500:])
-    known = {n for n, when in outside.answered.items() if when < complete_until}
-    wanted = {f"<m-{n}@demo.test>" for n in known}
-    arrived = lambda: {message_id(c) for _, _, c in sink.got}
-    until(lambda: wanted <= arrived(), 60, 0.3)
-    until(lambda: restored.sql("SELECT count(*) FROM ledger.delivery WHERE state <> 'held'") == "0", 60, 0.5)
-    held = int(restored.sql("SELECT count(*) FROM ledger.delivery WHERE state = 'held'"))
-    missing = wanted - arrived()
-    report.check(f"{what}: what was undelivered arrives, or is held", len(missing) <= held,
-                 f"{len(missing)} have not, {held} are held: {sorted(missing)[:3]}")
-    return held
 
 
 def session_works(restored):
@@ -274,7 +132,7 @@ with folder() as path:
                 "delivery.retry=2s", "worker.per_destination=10"]
     with Cluster(path, settings) as z:
         report.on_failure = z.last_logs
-        outside = Outside(z, sink, rng)
+        outside = Outside(z, sink, rng, arguments.rate, lambda z, _: Client(z))
         sink.on_dot = lambda sink, content: outside.got.setdefault(int(message_id(content)[3:].split("@")[0]), time.time()) and None
         enabled = z.zegel("recovery", "enable")
         report.check("recovery is switched on", enabled.returncode == 0, enabled.stderr)
@@ -295,6 +153,7 @@ with folder() as path:
         # What was given out before and is taken back after every one of these seconds.
         z.sql(f"UPDATE control.api_key SET revoked_at = now() WHERE id = '{key}'")
         z.sql("UPDATE control.credential SET revoked_at = now() WHERE username = 'demo'")
+        z.sql("UPDATE control.tenant SET in_doubt = 'hold'")
         # Until all of this is in the archive; mail that has its 250 goes on being delivered.
         newest = lambda: seconds((json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")[0].get("window") or {"to": "1970-01-01T00:00:00Z"})["to"])
         report.check("the archive gets there", bool(until(lambda: newest() > ended + 2, 60, 0.5)), z.zegel("recovery", "list").stdout)
@@ -308,8 +167,9 @@ with folder() as path:
         repository = digest(f"{z.dir}/recovery/repository")
         bad_input(z, path, points[0])
 
-        # 1. Nothing left but the archive.
+        # 1. Nothing left but the archive, what lies beside it, and the keys.
         before = len(sink.got)
+        os.rename(f"{z.dir}/postgres", f"{path}/gone")
         for number, at in enumerate(points[:arguments.points]):
             what = f"archive {number + 1}"
             restored = Restored(f"{path}/archive-{number}")
@@ -317,7 +177,7 @@ with folder() as path:
             done = restored.broken_off(rng, 2, "recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
             report.check(f"{what}: restored, killed on the way or not", done.returncode == 0, done.stderr)
             report.figure("restored", f"{moment(at)} in {time.monotonic() - started:.1f} s with what was killed")
-            compare(what, restored, at, outside)
+            compare(report, what, [restored.inside(STATES)], at, outside)
             early = subprocess.run([z.bin, "local", "up", "--dir", restored.dir, "--detach"], capture_output=True, text=True, timeout=60)
             report.check(f"{what}: nothing is delivered before it is promoted", early.returncode != 0 and "promote" in early.stderr, early.stderr)
             early = restored.zegel("recovery", "promote", "--yes")
@@ -328,8 +188,18 @@ with folder() as path:
         done = restored.broken_off(rng, 1, "recovery", "promote", "--dir", restored.dir, "--yes")
         report.check("archive: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
         all_.set()
-        carry_on("archive", restored, outside, sink, end_of_archive - 1)
+        held = carry_on(report, "archive", restored, outside, sink, end_of_archive - 1)
         report.on_failure = restored.last_logs
+        # Its tenant wanted what is in doubt held.
+        listed = json.loads(restored.zegel("recovery", "held", "list", "--tenant", "demo", "--json").stdout)
+        report.check("archive: what is in doubt is held, as its tenant wants", held > 0 and held == sum(g["count"] for g in listed[0]["groups"]),
+                     f"{held} held, listed {listed}")
+        released = restored.zegel("recovery", "held", "release", "--domain", "bar.test", "--yes")
+        report.check("archive: released, it is sent", released.returncode == 0 and bool(until(
+            lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), released.stderr)
+        arrived = {message_id(c) for _, _, c in sink.got}
+        missing = [n for n, when in outside.answered.items() if when < end_of_archive - 1 and f"<m-{n}@demo.test>" not in arrived]
+        report.check("archive: nothing is missing that its archive had", not missing, str(missing[:5]))
         report.check("archive: a revoked SMTP password does not work", not session_works(restored))
         report.check("archive: a revoked API key does not work", not key_works(restored, second))
         # A reader of the old feed goes on.
@@ -345,6 +215,7 @@ with folder() as path:
         subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
 
         # 2. The old cluster's members live again; its workers do not.
+        os.rename(f"{path}/gone", f"{z.dir}/postgres")
         report.check("the archive is what it was", digest(f"{z.dir}/recovery/repository") == repository)
         z.arguments = ["--workers", "0"]
         z.up()
@@ -357,7 +228,7 @@ with folder() as path:
             restored = Restored(f"{path}/members-{number}")
             done = restored.broken_off(rng, 1, "recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
             report.check(f"{what}: restored", done.returncode == 0, done.stderr)
-            compare(what, restored, at, outside)
+            compare(report, what, [restored.inside(STATES)], at, outside)
             until(lambda: z.sql("SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp()") == "0", 30, 0.5)
             done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--from", z.dir)
             report.check(f"{what}: reconciled with its members", done.returncode == 0, done.stderr)
@@ -370,7 +241,7 @@ with folder() as path:
         z.up()
         done = restored.zegel("recovery", "promote", "--yes")
         report.check("members: promoted", done.returncode == 0, done.stderr)
-        held = carry_on("members", restored, outside, sink, lost_at + 60)
+        held = carry_on(report, "members", restored, outside, sink, lost_at + 60)
         report.check("members: nothing is held", held == 0, str(held))
         events = restored.events(cursor)
         both = {e["id"]: e for e in read + events}

@@ -237,9 +237,9 @@ public struct ClusterRecovery: Sendable {
             }
             let found = try await repository.archive(shard.name)
             archive = found
-            if let last = information.usable(found.timelines).last {
+            if let oldest = information.oldest(found) {
                 newest = try await repository.newestCommit(
-                    shard.name, found.timelines.run(from: last.lastSegment, in: found.segments))
+                    shard.name, found.timelines.run(from: oldest.firstSegment, in: found.segments))
             }
         }
         return Findings(

@@ -63,7 +63,7 @@ public struct ShardPoints: Sendable, Codable, Equatable {
             troubles.append(
                 "pages were damaged in the database when \(backup.label) was made: zegel recovery verify")
         }
-        if let archive, let newest, let first = Self.first(of: usable, archive) {
+        if let archive, let newest, let first = information.oldest(archive) {
             // Its end is told in whole seconds.
             let window = RestorableWindow(from: first.ended.addingTimeInterval(1), to: newest)
             if window.from < window.to { self.window = window }
@@ -85,25 +85,22 @@ public struct ShardPoints: Sendable, Codable, Equatable {
     }
 }
 
-extension ShardPoints {
-    /// The oldest backup from which every moment up to the newest can be reached.
-    private static func first(
-        of usable: [RepositoryInformation.Backup], _ archive: BackupRepository.Archive
-    ) -> RepositoryInformation.Backup? {
-        var first = usable.last
-        for (older, newer) in zip(usable, usable.dropFirst()).reversed() {
-            let run = Set(archive.timelines.run(from: older.firstSegment, in: archive.segments))
-            guard run.contains(newer.lastSegment) else { break }
-            first = older
-        }
-        return first
-    }
-}
-
 extension RepositoryInformation {
     /// Backups on the way that an archive tells, the oldest first.
     func usable(_ timelines: ArchivedTimelines) -> [Backup] {
         backups.filter { timelines.contains($0.lastSegment.timeline, $0.lastPosition) }
+    }
+
+    /// The oldest backup from which every moment up to the newest can be reached; nil: there is none.
+    func oldest(_ archive: BackupRepository.Archive) -> Backup? {
+        let usable = usable(archive.timelines)
+        var oldest = usable.last
+        for (older, newer) in zip(usable, usable.dropFirst()).reversed() {
+            let run = Set(archive.timelines.run(from: older.firstSegment, in: archive.segments))
+            guard run.contains(newer.lastSegment) else { break }
+            oldest = older
+        }
+        return oldest
     }
 
     /// The newest backup from which a moment can be restored on the way that an archive tells; nil: none.
