@@ -158,14 +158,18 @@ public struct ClusterOperations: Sendable {
                             + "lose what was acknowledged; wait until zegel shard status shows it as a quorum standby"
                     )
                 }
-                if let lag = standing.lag(of: member), lag > 1 << 20 {
+                if let lag = standing.lag(of: member, behind: leader.region), lag > 1 << 20 {
                     throw ClusterError(
                         .state,
                         "the member of shard \(shard.name) in \(name) is \(lag) bytes behind: wait until it has caught up"
                     )
                 }
                 return member
-            } ?? candidates.min { (standing.lag(of: $0) ?? .max) < (standing.lag(of: $1) ?? .max) }
+            }
+            ?? candidates.min {
+                (standing.lag(of: $0, behind: leader.region) ?? .max)
+                    < (standing.lag(of: $1, behind: leader.region) ?? .max)
+            }
         guard let wanted else {
             throw ClusterError(.state, "no other member of shard \(shard.name) could lead it")
         }

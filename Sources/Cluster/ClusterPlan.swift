@@ -311,7 +311,10 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
                 option: option)
         }
         let wanted: [(NodeRole, Int, [String])] = [
-            (.edge, try nodes(.edge, request.edges, option: "--edges"), ["smtp", "smtps", "metrics"]),
+            (
+                .edge, try nodes(.edge, request.edges, from: 0, option: "--edges"),
+                ["smtp", "smtps", "metrics"]
+            ),
             (.worker, try nodes(.worker, request.workers, from: 0, option: "--workers"), ["metrics"]),
             (.api, 1, ["https", "metrics"]),
         ]

@@ -41,7 +41,9 @@ struct HomeKeeper: Sendable {
         guard let view = await leaders.view(of: shard), !view.isPaused, let leader = view.liveLeader,
             leader.region != region,
             let own = view.member(region), own.isCandidate, own.timeline == leader.timeline,
-            await leaders.standing(of: shard).standing.lag(of: own).map({ $0 < 1 << 20 }) ?? false,
+            await leaders.standing(of: shard).standing.lag(of: own, behind: leader.region).map({
+                $0 < 1 << 20
+            }) ?? false,
             // Unless it is known that the region may lead, nothing is moved.
             let drained = try? await leaders.patroni.drainedRegions(at: leader.url), !drained.contains(region)
         else { return nil }

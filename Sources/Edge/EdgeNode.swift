@@ -77,9 +77,10 @@ public struct EdgeNode: Sendable {
                 ledger: ledger, keys: keys, limits: limits, ready: ready, metrics: metrics, logger: logger,
                 leader: {
                     guard routes.areReplicated else { return .only }
-                    let (leader, epoch) = (route.knowledge.region, route.epoch)
-                    return LeaderStanding(
-                        place: leader.map { $0 == region ? .here : .elsewhere } ?? .unknown, epoch: epoch)
+                    let (leader, epoch) = route.standing
+                    let place: LeaderStanding.Place =
+                        leader.region == region ? .here : leader.isLeaderless ? .nowhere : .elsewhere
+                    return LeaderStanding(place: place, epoch: epoch)
                 }
             ) { isWell in health.note(route.shard, isWell ? nil : "commits fail") }
             let probe = LedgerProbe(committer: committer, pool: pool, health: health, logger: logger)

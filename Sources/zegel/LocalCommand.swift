@@ -71,7 +71,9 @@ struct LocalCommand: AsyncParsableCommand {
                 valueName: "[netns@]address"))
         var place: [String] = []
 
-        @Option(name: .long, help: ArgumentHelp("Edge nodes in each region. (default: 1)", valueName: "n"))
+        @Option(
+            name: .long,
+            help: ArgumentHelp("Edge nodes in each region; 0 takes no mail in. (default: 1)", valueName: "n"))
         var edges: Int?
 
         @Option(

@@ -10,7 +10,7 @@ struct RecoveryCommand: AsyncParsableCommand {
         abstract: "Keep recovery points, and restore any second of the past beside the cluster.",
         discussion: """
             Every leader archives its WAL into a repository of pgBackRest, encrypted; full backups are made once a week \
-            and incremental ones once a day. Any second since the oldest one can be restored, into a new cluster beside \
+            and incremental ones once a day and after a change of leader. Any second since the oldest one can be restored, into a new cluster beside \
             the old, which is only read.
 
             The passphrase of the repository is DIR/secrets/repository.passphrase: keep a copy of it where the \
@@ -88,7 +88,7 @@ struct RecoveryCommand: AsyncParsableCommand {
             abstract: "Show which seconds can be restored.",
             discussion: """
                 For each shard: from when to when, the same for content, whose keys are destroyed earlier, and the \
-                backups. The newest point is that of the newest archived transaction: at most half a minute old. The \
+                backups. The newest point is that of the newest archived transaction, less than a minute old. The \
                 exit status is 1 when something is wrong, for a timer that alarms: it is said with what to do.
 
                 EXAMPLE
@@ -238,10 +238,10 @@ extension RecoveryCommand {
                 aside for that. Deliveries that ended are closed; those that did not go on; messages accepted after the \
                 moment are brought over, with their content; a delivery of which nobody can tell whether a recipient got it \
                 is sent again with its mark, or held where its tenant wants that; one that nobody knows is held. What was \
-                revoked or disabled since works no more; what was given out since is not brought over.
+                revoked or disabled since works no more; credentials and keys made since are not brought over.
 
                 What an archive tells ends before the old cluster did: all that is open there is in doubt. What a leader \
-                tells is certain, once its workers have stopped: while they deliver it is refused.
+                tells is certain, once workers and edges have stopped: while they work it is refused.
 
                 May be given again, with another source: whoever knows more is believed, and nothing happens twice.
 
@@ -311,6 +311,10 @@ extension RecoveryCommand {
             "  deliveries  \(deliveries.ended) ended since, \(deliveries.released) go on, \(deliveries.inDoubt) in doubt, "
                 + "\(deliveries.unknown) nobody knows; \(deliveries.held) of them are held",
         ]
+        if let segment = report.missingSegment {
+            lines.append(
+                "  WAL segment \(segment) is missing in the archive: what came behind it is not known")
+        }
         if let until = report.toldUntil {
             lines.append(
                 "  what happened after \(RestorePoint.text(until, in: .current)) nobody has told, revocations neither"

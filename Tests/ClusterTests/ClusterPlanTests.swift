@@ -50,8 +50,9 @@ struct ClusterPlanTests {
         arguments: [
             (ClusterRequest(regions: 0), "between 1 and 9"), (ClusterRequest(regions: 10), "between 1 and 9"),
             (ClusterRequest(shards: 27), "between 1 and 26"),
-            (ClusterRequest(edges: 0), "between 1 and 64"),
-            (ClusterRequest(workers: 65), "between 0 and 64"), (ClusterRequest(edges: 0), "between 1 and 64"),
+            (ClusterRequest(workers: 65), "between 0 and 64"),
+            (ClusterRequest(edges: 65), "between 0 and 64"),
+            (ClusterRequest(edges: -1), "between 0 and 64"),
             (ClusterRequest(ruleset: "lax"), "nta7516, opportunistic, secure"),
             (ClusterRequest(settings: ["delivery.port"]), "write it as key=value"),
         ])

@@ -68,10 +68,12 @@ import Testing
             lag: 2 << 20)
         let standing = ShardStanding(
             shard: "a", view: view, reports: [Self.leader(), Self.follower("r2", received: 990)])
-        #expect(standing.lag(of: try #require(view.member("r2"))) == 10)
-        #expect(standing.lag(of: try #require(view.member("r3"))) == 2 << 20)
+        #expect(standing.lag(of: try #require(view.member("r2")), behind: "r1") == 10)
+        #expect(standing.lag(of: try #require(view.member("r3")), behind: "r1") == 2 << 20)
         let leaderless = ShardStanding(shard: "a", view: view, reports: [Self.follower("r2")])
-        #expect(leaderless.lag(of: try #require(view.member("r2"))) == 2 << 20)
+        #expect(leaderless.lag(of: try #require(view.member("r2")), behind: "r1") == 2 << 20)
+        // A former leader that was cut off.
+        #expect(standing.lag(of: try #require(view.member("r2")), behind: "r3") == 2 << 20)
     }
 
     struct Case: CustomTestStringConvertible {

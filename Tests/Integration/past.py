@@ -134,7 +134,7 @@ def compare(report, what, rows, at, outside):
 
 def carry_on(report, what, restored, outside, sink, complete_until, patience=120):
     """The restored cluster delivers what was not: all of it, and no double without its mark."""
-    up = subprocess.run([restored.bin, "local", "up", "--dir", restored.dir, "--detach", "--workers", "1"], capture_output=True, text=True,
+    up = subprocess.run([restored.bin, "local", "up", "--dir", restored.dir, "--detach", "--workers", "1", "--edges", "1"], capture_output=True, text=True,
                         timeout=patience)
     report.check(f"{what}: it comes up", up.returncode == 0, up.stderr[-1500:])
     known = {n for n, when in outside.answered.items() if when < complete_until}
@@ -142,7 +142,7 @@ def carry_on(report, what, restored, outside, sink, complete_until, patience=120
     arrived = lambda: {message_id(c) for _, _, c in sink.got}
     count = lambda which: sum(int(restored.sql(f"SELECT count(*) FROM ledger.delivery WHERE {which}", shard))
                               for shard in range(len(restored.e["regions"][0]["postgres"])))
-    until(lambda: count("state <> 'held'") == 0, 90, 0.3)
+    report.check(f"{what}: no delivery is left open", bool(until(lambda: count("state <> 'held'") == 0, 90, 0.3)))
     held = count("state = 'held'")
     missing = wanted - arrived()
     report.check(f"{what}: what was undelivered arrives, or is held", len(missing) <= held,

@@ -4,7 +4,7 @@
 Under load a region is lost and comes back: leaders change, and the archive goes on from whoever leads. Then a second before that and one
 after it are restored, all shards at once: what is there is what the outside knew. The old cluster stops delivering; told by its members
 what happened since, the later one is promoted and comes up under Patroni with a member of every shard in every region. Whatever had not
-been delivered is, nothing twice, and the old cluster and its archive are what they were.
+been delivered is, nothing twice, and the old cluster's rows are what they were.
 
     recovery_regions.py [--seed S]
 """
@@ -63,7 +63,7 @@ with folder() as path:
         report.figure("load", f"{len(outside.answered)} messages answered, {len(outside.got)} delivered, "
                       f"timelines {[z.sql('SELECT count(*) FROM ledger.incarnation', s) for s in range(3)]}")
         z.down()
-        z.arguments = ["--workers", "0"]
+        z.arguments = ["--workers", "0", "--edges", "0"]
         z.up(200)
         rows = lambda: [z.sql(ROWS, shard) for shard in range(3)]
         was = rows()
@@ -91,6 +91,6 @@ with folder() as path:
         report.check("every region has a member of every shard again", bool(whole), restored.zegel("shard", "status").stdout)
         events = restored.events()
         copies = Copies(sink.got, list({e["id"]: e for e in outside.read + events}.values()))
-        report.check("no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+        report.check("nothing came twice", not copies.doubles and not copies.unmarked, str(copies.doubles[:3]))
         report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
         subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)

@@ -216,6 +216,21 @@ import Testing
         // And whoever knows less changes nothing.
         try await pair.reconcile(isFinal: false, held: ["demo"])
         #expect(try await pair.deliveries(message.id) == ["0 ready open"])
+        // Something began there after all: what has a final dot now is in doubt, whatever was said before.
+        let worker = try await pair.source.newWorker()
+        let claim = try #require(
+            await pair.source.work.claim(worker: worker, ClaimRequest(limit: 10, perLane: 10)).first?
+                .reference)
+        let before = try await pair.source.owner.withConnection {
+            try await $0.perform { try RestoredLedger.source($0).work }
+        }
+        _ = try await pair.source.work.registerDots(worker: worker, [claim], inFlight: [])
+        let after = try await pair.source.owner.withConnection {
+            try await $0.perform { try RestoredLedger.source($0).work }
+        }
+        #expect(before != after)
+        try await pair.reconcile(isFinal: true)
+        #expect(try await pair.deliveries(message.id) == ["0 ready duplicate doubt"])
         // Nobody can be asked any more.
         try await pair.inside { try Reconciliation.doubt($0, heldTenants: nil) }
         #expect(try await pair.deliveries(message.id) == ["0 held duplicate doubt"])
@@ -285,13 +300,18 @@ import Testing
             let place = FeedPosition(incarnation: incarnation, arrived: 1 << 40, id: FeedPosition.leastID)
             return try await shard.events.page(after: place, tenant: nil, limit: 10).value.count
         }
-        try await eventually("the event is shown") { try await page(left) == 1 }
+        // Transactions of other tests hold the feed back.
+        try await eventually("the event is shown", within: .seconds(60)) { try await page(left) == 1 }
         #expect(try await page(first) == 1)
         #expect(try await page(restore) == 0)
         await #expect(throws: UnknownIncarnation.self) { _ = try await page(stranger) }
         // A position in the history that was left tells nothing about this one.
         let place = ShardPosition(incarnation: left, lsn: 1 << 60)
         _ = try await shard.events.notBefore(place).page(after: nil, tenant: nil, limit: 1)
+        // One may be of the past and the other of now.
+        let now = ShardPosition(incarnation: restore, lsn: 0)
+        let cursor = FeedPosition(incarnation: left, arrived: 1, id: FeedPosition.leastID)
+        _ = try await shard.events.notBefore(now).page(after: cursor, tenant: nil, limit: 1)
         await shard.close()
     }
 }

@@ -9,31 +9,42 @@ import Postgres
 struct BackupKeeper: Sendable {
     /// Between marks.
     static let interval = Duration.seconds(10)
-    /// Turns between looks at the repository.
-    static let turns = 6
+    /// Between looks at the repository.
+    static let lookInterval = Duration.seconds(60)
 
     let prepared: PreparedRegion
     let logger: Logger
 
-    /// Works until cancelled; what fails is logged and tried again at the next turn.
+    /// Works until cancelled; what fails is logged and tried again at the next turn. A backup may take hours: marks do not wait for it.
     func run() async {
-        let files = RecoveryLayout(cluster: prepared.layout.cluster)
-        var turn = 0
-        while !Task.isCancelled {
-            do { try await Task.sleep(for: Self.interval) } catch { return }
-            guard FileManager.default.fileExists(atPath: files.plan) else { continue }
-            turn += 1
-            do {
-                let recovery = try await ClusterRecovery(
-                    directory: prepared.layout.cluster.directory, executables: prepared.executables)
-                for shard in prepared.plan.shards
-                where await recovery.leader(of: shard) == prepared.region.name {
-                    await mark(shard)
-                    if turn % Self.turns == 1 { try await keep(shard, recovery) }
+        await withDiscardingTaskGroup { group in
+            group.addTask { await each(Self.interval) { shard, _ in await mark(shard) } }
+            group.addTask {
+                await each(Self.lookInterval) { shard, recovery in
+                    do { try await keep(shard, recovery) } catch {
+                        logger.warning(
+                            "recovery points are not kept; again in a minute",
+                            metadata: ["shard": "\(shard.name)", "reason": "\(error)"])
+                    }
                 }
-            } catch {
-                logger.warning(
-                    "recovery points are not kept; again in a minute", metadata: ["reason": "\(error)"])
+            }
+        }
+    }
+
+    /// Does something now and then with each shard that the region leads, once recovery is switched on.
+    private func each(
+        _ interval: Duration, _ body: (ShardPlan, ClusterRecovery) async -> Void
+    ) async {
+        let files = RecoveryLayout(cluster: prepared.layout.cluster)
+        while !Task.isCancelled {
+            do { try await Task.sleep(for: interval) } catch { return }
+            guard FileManager.default.fileExists(atPath: files.plan),
+                let recovery = try? await ClusterRecovery(
+                    directory: prepared.layout.cluster.directory, executables: prepared.executables)
+            else { continue }
+            for shard in prepared.plan.shards
+            where await recovery.leader(of: shard) == prepared.region.name {
+                await body(shard, recovery)
             }
         }
     }

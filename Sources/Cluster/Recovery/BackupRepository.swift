@@ -202,8 +202,9 @@ struct BackupRepository: Sendable {
         for path in [layout.segments, folder, folder + "/global"] {
             try ClusterFiles.folder(path, mode: 0o700, owner: programs.user)
         }
-        guard let bytes = try ClusterFiles.read(data + "/global/pg_control") else { return }
         let path = folder + "/global/pg_control"
+        if access(path, F_OK) == 0 { return }
+        guard let bytes = try ClusterFiles.read(data + "/global/pg_control") else { return }
         try ClusterFiles.write(bytes, to: path, durable: false)
         if let user = programs.user, chown(path, user.uid, user.gid) != 0 {
             throw ClusterError(.environment, "cannot give \(path) to \(user.name)")

@@ -33,6 +33,14 @@ public struct ClusterRecovery: Sendable {
         guard let recovery = try RecoveryPlan.load(layout.plan) else {
             throw ClusterError(.state, "recovery points are not switched on: zegel recovery enable \(option)")
         }
+        // From copies of a cluster that is gone, what pgBackRest is told is written anew.
+        if access(layout.output, F_OK) != 0 || access(layout.configuration, F_OK) != 0 {
+            guard access(layout.passphrase, F_OK) == 0 else {
+                throw ClusterError(
+                    .state, "\(layout.passphrase) is not there: without it nobody reads the repository")
+            }
+            try write(recovery, try ClusterIdentity(cluster.layout, plan))
+        }
         return recovery
     }
 

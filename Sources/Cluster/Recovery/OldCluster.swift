@@ -72,15 +72,17 @@ struct OldCluster: Sendable {
             throw ClusterError(
                 .state,
                 "no member of shard \(shard.name) in \(cluster.layout.directory) answers: start one (zegel local up --dir "
-                    + "\(cluster.layout.directory) --workers 0), or ask the archive (--archive)")
+                    + "\(cluster.layout.directory) --workers 0 --edges 0), or ask the archive (--archive)")
         }
-        let workers = all.filter { !$0.standing.follows }.map(\.standing.livingWorkers).max() ?? 0
-        guard workers == 0 else {
+        let busy = all.filter { !$0.standing.follows }
+        let workers = busy.map(\.standing.livingWorkers).max() ?? 0
+        let edges = busy.map(\.standing.edges).max() ?? 0
+        guard workers == 0, edges == 0 else {
             throw ClusterError(
                 .state,
-                "\(workers) workers still deliver from shard \(shard.name) in \(cluster.layout.directory): what they send from now on "
-                    + "would be sent twice. Stop them first (zegel local down, then up --workers 0), and wait until their leases "
-                    + "are over, 15 s")
+                "\(workers) workers and \(edges) sessions of edges still work with shard \(shard.name) in \(cluster.layout.directory): what they "
+                    + "deliver from now on would be sent twice, what they take in would be lost. Stop them first (zegel local down, "
+                    + "then up --workers 0 --edges 0), and wait until the workers' leases are over, 15 s")
         }
         // One that leads, of no older timeline than the archive's: nothing happened behind it.
         best.isFinal = !best.standing.follows && best.standing.timeline >= Int(shard.timeline)

@@ -35,8 +35,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
         public var incarnation: UUID?
         /// Seconds that it took.
         public var seconds: Double?
-        /// The newest event of the member that told for certain what happened since; nil: none did.
-        public var told: Date?
+        /// How the mail stood at the member that told for certain what happened since; nil: none did.
+        public var told: String?
     }
 
     /// The version of this file's shape that is written.

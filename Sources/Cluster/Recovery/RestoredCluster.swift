@@ -71,14 +71,16 @@ public struct RestoredCluster: Sendable {
         public var control: ControlReconciliation.Result?
         /// What happened later than this, whoever told may not have known; nil: that was certain.
         public var toldUntil: Date?
+        /// A WAL segment that the archive lacks: what came behind it is not known; nil: none.
+        public var missingSegment: String?
     }
 
     /// One shard while it is told.
     private struct Told {
         var report: Report
         var heldTenants: [String]
-        /// The newest event of a member that told for certain.
-        var certain: Date?
+        /// How the mail stood at a member that told for certain.
+        var certain: String?
     }
 
     /// Tells the shards what happened since the moment. May be done again, with other sources: whoever knows more is believed.
@@ -119,24 +121,27 @@ public struct RestoredCluster: Sendable {
         return try await server.run { (process) throws(ClusterError) in
             try await server.awaitReady(process)
             var told = Told(report: Report(shard: shard.name), heldTenants: held)
+            // The archive ends before its members do: they have the last word.
+            if let archive {
+                try await withArchive(of: shard, in: archive, say, &told) {
+                    (source, told) throws(ClusterError) in
+                    say("shard \(shard.name): asking the end of its archive")
+                    try await tell(shard, moment, server, source, &told)
+                }
+            }
             if let old {
                 say("shard \(shard.name): asking its members in \(old.cluster.layout.directory)")
                 let source = try await old.member(shard)
                 try await tell(shard, moment, server, source, &told)
-                // Whoever began to deliver meanwhile would send what was just released.
+                // Whoever began to work meanwhile would send what was just released.
                 let after = try await old.member(shard)
-                guard after.standing.newest == source.standing.newest else {
+                guard after.standing.work == source.standing.work else {
                     throw ClusterError(
                         .state,
-                        "\(source.name) goes on working: stop its workers, and give the same command again")
+                        "something happened in \(source.name) meanwhile: see that nothing works there, and give the same command again"
+                    )
                 }
-                if source.isFinal { told.certain = source.standing.newest ?? moment }
-            }
-            if let archive {
-                try await withArchive(of: shard, in: archive, say) { (source) throws(ClusterError) in
-                    say("shard \(shard.name): asking the end of its archive")
-                    try await tell(shard, moment, server, source, &told)
-                }
+                if source.isFinal { told.certain = source.standing.work }
             }
             told.report.deliveries = try await ClusterRecovery.asOwner(server) {
                 try RestoredLedger.tally($0)
@@ -173,11 +178,11 @@ public struct RestoredCluster: Sendable {
                 "\(source.name) has version \(source.standing.schema) of the schema, and this program's is \(schema): bring it "
                     + "up to date first (zegel migrate)")
         }
-        let (link, isFinal) = (source.link, source.isFinal)
+        let (link, isFinal, mayReplace) = (source.link, source.isFinal, source.isFinal || shard.told == nil)
         if shard.name == plan.shards.first?.name {
             let (result, held) = try await ClusterRecovery.asOwner(server) { session in
                 (
-                    try ControlReconciliation(link: link).run(session),
+                    try ControlReconciliation(link: link, mayReplace: mayReplace).run(session),
                     try ControlReconciliation.heldTenants(session)
                 )
             }
@@ -196,7 +201,7 @@ public struct RestoredCluster: Sendable {
     /// Recovers a shard's archive to its end, aside, and ends that again.
     private func withArchive(
         of shard: RestoreState.Shard, in folder: String, _ say: @escaping @Sendable (String) -> Void,
-        _ body: (HistorySource) async throws(ClusterError) -> Void
+        _ told: inout Told, _ body: (HistorySource, inout Told) async throws(ClusterError) -> Void
     ) async throws(ClusterError) {
         let old = try await ClusterRecovery(directory: folder, executables: executables)
         let repository = try BackupRepository(old.layout, programs)
@@ -210,7 +215,7 @@ public struct RestoredCluster: Sendable {
         // A segment that is missing looks like the end to PostgreSQL.
         let run = archive.timelines.run(from: set.firstSegment, in: archive.segments)
         if let gap = archive.timelines.gaps(from: set.firstSegment, in: archive.segments).first {
-            say("shard \(shard.name): WAL segment \(gap) is missing: what came behind it is not known")
+            told.report.missingSegment = "\(gap)"
         }
         let aside = target.files.aside(shard.name)
         try ClusterFiles.folder(target.files.folder, mode: 0o711)
@@ -243,7 +248,7 @@ public struct RestoredCluster: Sendable {
             try await body(
                 HistorySource(
                     name: "the archive of \(old.cluster.layout.directory)", link: server.link,
-                    standing: standing, isFinal: false))
+                    standing: standing, isFinal: false), &told)
         }
         try target.clear(aside, owner: programs.user)
         rmdir(aside)

@@ -119,7 +119,7 @@ final class Committer: Service, CustomStringConvertible {
     func isWell(at now: ContinuousClock.Instant) -> Bool {
         let epoch = leader().epoch
         return state.withLock { state in
-            state.isWell && !state.isEnding && state.proven ?? epoch == epoch
+            state.isWell && !state.isEnding && state.proven == epoch
                 && state.begun.values.allSatisfy { now - $0 < Self.promptness }
         }
     }
@@ -134,7 +134,7 @@ final class Committer: Service, CustomStringConvertible {
         let isSame = leader().epoch == epoch
         state.withLock { state in
             state.isWell = true
-            if isSame { state.proven = epoch }
+            if isSame { state.proven = max(state.proven ?? epoch, epoch) }
         }
         return true
     }
@@ -234,7 +234,7 @@ final class Committer: Service, CustomStringConvertible {
             switch outcome {
             case .durable:
                 state.isWell = true
-                if isSame { state.proven = epoch }
+                if isSame { state.proven = max(state.proven ?? epoch, epoch) }
             case .atFault: break
             case .notDurable, .inDoubt, .unavailable: state.isWell = false
             }

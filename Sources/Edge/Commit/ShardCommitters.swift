@@ -12,10 +12,10 @@ struct LeaderStanding: Sendable, Equatable {
     enum Place: Sendable {
         /// In the edge's own region.
         case here
-        /// In another.
+        /// In another, or nobody says where.
         case elsewhere
-        /// Nobody knows: most likely there is none, and whoever commits there waits for the next one.
-        case unknown
+        /// There is none: whoever commits there waits for the next one.
+        case nowhere
     }
 
     /// Where it is.
@@ -54,7 +54,7 @@ final class ShardCommitters: Service, CustomStringConvertible {
         return switch committer.leader().place {
         case .here: 0
         case .elsewhere: 1
-        case .unknown: 2
+        case .nowhere: 2
         }
     }
 
@@ -82,7 +82,8 @@ final class ShardCommitters: Service, CustomStringConvertible {
             while !Task.isCancelled {
                 try? await Task.sleep(for: Self.interval)
                 let now = ContinuousClock.now
-                for committer in self.all where !committer.isWell(at: now) {
+                for committer in self.all
+                where !committer.isWell(at: now) || committer.leader().place == .nowhere {
                     self.relieve(committer, at: now)
                 }
             }

@@ -13,6 +13,8 @@ public final class LeaderRoute: PostgresRoute {
         public var region: String?
         /// The highest timeline seen; 0: none yet.
         public var timeline = 0
+        /// Patroni says that nobody leads. A Patroni that says nothing is no reason to believe that: leaders go on without it.
+        public var isLeaderless = false
     }
 
     private struct State {
@@ -43,8 +45,8 @@ public final class LeaderRoute: PostgresRoute {
     /// What is known now.
     public var knowledge: Knowledge { state.withLock { $0.knowledge } }
 
-    /// Grows with every change of leader: two equal ones mean that nothing changed between them.
-    public var epoch: Int { state.withLock { $0.epoch } }
+    /// What is known now, and a number that grows with every change of leader: two equal ones mean that nothing changed between them.
+    public var standing: (knowledge: Knowledge, epoch: Int) { state.withLock { ($0.knowledge, $0.epoch) } }
 
     /// A pool of connections to the leader.
     public func pool(limit: Int, waitLimit: Duration) -> PostgresPool {
@@ -68,6 +70,7 @@ public final class LeaderRoute: PostgresRoute {
                 state.knowledge.region == leader.region && state.host == leader.host
                 && state.port == leader.port
             state.knowledge.region = leader.region
+            state.knowledge.isLeaderless = false
             state.knowledge.timeline = timeline
             (state.host, state.port) = (leader.host, leader.port)
             if isSame { return [] }
@@ -109,6 +112,7 @@ public final class LeaderRoute: PostgresRoute {
         let timeline = Int(try row.int4(1))
         let (epoch, pools) = state.withLock { state -> (Int?, [PostgresPool]) in
             if timeline < state.knowledge.timeline { return (nil, []) }
+            state.knowledge.isLeaderless = false
             if timeline > state.knowledge.timeline, state.knowledge.timeline > 0 {
                 // Whoever came here before was at a former leader, or at this one before its promotion.
                 state.knowledge.timeline = timeline
@@ -157,6 +161,7 @@ public final class LeaderRoute: PostgresRoute {
         state.withLock { state in
             (state.host, state.port) = ("", 0)
             state.knowledge.region = nil
+            state.knowledge.isLeaderless = true
         }
     }
 }

@@ -58,8 +58,9 @@ public struct ShardStanding: Sendable, Equatable {
 
     /// Octets that a member is behind: as it and its leader say now, and only where they do not, as they wrote into etcd. That is up to a
     /// loop old: under load, megabytes that the member has long had.
-    public func lag(of member: ShardView.Member) -> Int? {
-        guard leader != nil else { return member.lag }
+    /// - Parameter leading: who leads, to etcd: what a former leader has written is no measure.
+    public func lag(of member: ShardView.Member, behind leading: String) -> Int? {
+        guard leader?.region == leading else { return member.lag }
         return self.member(member.region)?.lag ?? member.lag
     }
 

@@ -57,7 +57,7 @@ struct MemberStanding {
                ((CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)
                    - '0/0'::pg_lsn)::int8,
                (SELECT id FROM ledger.incarnation ORDER BY timeline DESC LIMIT 1),
-               (SELECT count(*) FROM ledger.incarnation WHERE id = ANY ($1::uuid[])) = cardinality($1::uuid[]),
+               ARRAY(SELECT i.id FROM ledger.incarnation i WHERE i.id = ANY ($1::uuid[])),
                ARRAY(SELECT a FROM unnest($1::uuid[]) AS asked (a) LEFT JOIN ledger.incarnation i ON i.id = a
                      WHERE i.timeline < (SELECT max(timeline) FROM ledger.incarnation WHERE restored_to IS NOT NULL)
                         OR EXISTS (SELECT 1 FROM ledger.left_incarnation l WHERE l.id = a))
@@ -72,7 +72,7 @@ struct MemberStanding {
         let lsn = UInt64(max(0, try row.int8(2)))
         position = try row.optionalUUID(3).map { ShardPosition(incarnation: $0, lsn: lsn) }
         former = Set(try row.uuidArray(5))
-        knows = try row.bool(4) || former.isSuperset(of: incarnations)
+        knows = former.union(try row.uuidArray(4)).isSuperset(of: incarnations)
     }
 
     /// Whether it has replayed `place`.

@@ -33,9 +33,13 @@ public struct ControlReconciliation: Sendable {
 
     /// Where it lies.
     public var link: SourceLink
+    /// Whether nobody who knows more was asked before: else only what is taken away counts.
+    public var mayReplace: Bool
 
     /// A comparison.
-    public init(link: SourceLink) { self.link = link }
+    public init(link: SourceLink, mayReplace: Bool = true) {
+        (self.link, self.mayReplace) = (link, mayReplace)
+    }
 
     /// Compares, in one transaction. Safe to repeat.
     /// - Parameter session: of the owner of the restored first shard.
@@ -46,7 +50,7 @@ public struct ControlReconciliation: Sendable {
                 control: ["tenant", "sender_domain", "credential", "api_key", "key_set", "replay_key"])
             var result = Result()
             // A new salt for the same password is a new verifier: the old one goes, and with it a password that was changed.
-            try session.execute(Self.verifiers)
+            if mayReplace { try session.execute(Self.verifiers) }
             for statement in Self.revocations { result.revoked += try Self.count(session, statement) }
             result.disabled = try Self.count(session, Self.disablings)
             result.keySets = try Self.count(
@@ -58,13 +62,18 @@ public struct ControlReconciliation: Sendable {
                 INSERT INTO control.tenant SELECT * FROM source_control.tenant ON CONFLICT DO NOTHING;
                 UPDATE control.tenant t SET in_doubt = 'hold' FROM source_control.tenant s
                     WHERE s.id = t.id AND s.in_doubt = 'hold' AND t.in_doubt <> 'hold';
-                DELETE FROM control.sender_domain d
-                    WHERE NOT EXISTS (SELECT 1 FROM source_control.sender_domain s
-                                      WHERE s.domain = d.domain AND s.tenant = d.tenant);
-                INSERT INTO control.sender_domain SELECT * FROM source_control.sender_domain ON CONFLICT DO NOTHING;
                 INSERT INTO control.replay_key SELECT * FROM source_control.replay_key
                     ON CONFLICT (tenant, day) DO UPDATE SET key = excluded.key
                 """)
+            if mayReplace {
+                try session.execute(
+                    """
+                    DELETE FROM control.sender_domain d
+                        WHERE NOT EXISTS (SELECT 1 FROM source_control.sender_domain s
+                                          WHERE s.domain = d.domain AND s.tenant = d.tenant);
+                    INSERT INTO control.sender_domain SELECT * FROM source_control.sender_domain ON CONFLICT DO NOTHING
+                    """)
+            }
             result.leftOut = Int(try session.query(Self.leftOut).first?.int4(0) ?? 0)
             try link.close(session)
             return result

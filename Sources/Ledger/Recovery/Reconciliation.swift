@@ -175,7 +175,8 @@ public struct Reconciliation: Sendable {
             """)
     }
 
-    /// What the source knows of each open delivery. Whoever knew more before is believed.
+    /// What the source knows of each open delivery. Whoever knew more before is believed; but a source that is final is asked later than
+    /// before, and what it has under way now was not yet then.
     private func weigh(_ session: PostgresSession) throws {
         _ = try session.query(
             """
@@ -195,8 +196,9 @@ public struct Reconciliation: Sendable {
             )
             UPDATE ledger.reconciled k SET knowledge = t.knowledge FROM told t
             WHERE t.message_id = k.message_id AND t.no = k.no
-              AND array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], t.knowledge)
-                > array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], k.knowledge)
+              AND (array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], t.knowledge)
+                     > array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], k.knowledge)
+                   OR $1 AND t.knowledge = 'doubt' AND k.knowledge = 'open')
             """, [.bool(isFinal)])
         // A recipient that has ended gets nothing more, also where others of its delivery have not; an open delivery goes on where it was.
         try session.execute(

@@ -53,6 +53,10 @@ public enum RestoredLedger {
         public var follows: Bool
         /// Workers whose lease holds: they go on delivering.
         public var livingWorkers: Int
+        /// Sessions of edges: they go on taking mail in.
+        public var edges: Int
+        /// Changes with everything that happens to its mail: events, claims, final dots.
+        public var work: String
         /// The version of its schema.
         public var schema: Int32
         /// When its newest transaction was committed; nil: nothing of that is known.
@@ -65,7 +69,14 @@ public enum RestoredLedger {
                (SELECT max(version) FROM ledger.schema_migration), (SELECT max(at) FROM ledger.event),
                CASE WHEN pg_is_in_recovery() THEN (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
                        FROM pg_control_checkpoint() c, pg_control_recovery() r)
-                   ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END
+                   ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
+               (SELECT count(*) FROM pg_stat_activity WHERE usename = 'zegel_edge')::int,
+               md5(concat_ws(' ',
+                   (SELECT format('%s %s', e.arrived, e.id) FROM ledger.event e ORDER BY e.arrived DESC, e.id DESC LIMIT 1),
+                   (SELECT format('%s %s %s', count(*), sum(d.fence), count(*) FILTER (WHERE d.state = 'claimed'))
+                    FROM ledger.delivery d),
+                   (SELECT string_agg(i::text, ' ' ORDER BY i.worker) FROM ledger.dot_in_flight i),
+                   (SELECT m.id FROM ledger.message m ORDER BY m.id DESC LIMIT 1)))
         """
 
     /// How a source stands, on a session of its owner.
@@ -76,7 +87,8 @@ public enum RestoredLedger {
         return Source(
             system: system, timeline: Int(try row.int4(5)), follows: try row.bool(1),
             livingWorkers: Int(try row.int4(2)),
-            schema: try row.int4(3), newest: try row.optionalTimestamp(4))
+            edges: Int(try row.int4(6)), work: try row.text(7), schema: try row.int4(3),
+            newest: try row.optionalTimestamp(4))
     }
 
     /// Octets of WAL that a server that leads has written.
