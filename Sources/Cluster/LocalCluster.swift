@@ -286,7 +286,8 @@ public struct LocalCluster: Sendable {
         let deadline = ContinuousClock.now + .seconds(29)
         while true {
             let left = living().filter { alive[$0.key] == $0.value }
-            if left.isEmpty { return true }
+            // Its lock is free a moment before it is gone.
+            if left.isEmpty, alive.values.allSatisfy(isGone) { return true }
             guard ContinuousClock.now < deadline else {
                 // Their children die with them.
                 for pid in left.values { Foundation.kill(pid, SIGKILL) }
@@ -297,6 +298,12 @@ public struct LocalCluster: Sendable {
                 throw ClusterError(.process, "interrupted")
             }
         }
+    }
+
+    /// Whether a process of this cluster has ended; its number may be another's by then.
+    private func isGone(_ pid: Int32) -> Bool {
+        let command = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
+        return command.firstRange(of: Data(layout.directory.utf8)) == nil
     }
 
     // MARK: One region
