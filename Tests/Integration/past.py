@@ -8,6 +8,20 @@ STATES = ("SELECT json_object_agg(m.id, r.state) FROM ledger.message m JOIN ledg
           "WHERE m.reports_on IS NULL")
 
 
+# Folders of restored clusters that were started.
+STARTED = []
+
+
+@contextlib.contextmanager
+def restored_clusters():
+    """Ends every restored cluster that was started, also when a check fails."""
+    try:
+        yield
+    finally:
+        for started in STARTED:
+            subprocess.run([binary(), "local", "down", "--dir", started], capture_output=True, timeout=60)
+
+
 def moment(seconds):
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -134,6 +148,7 @@ def compare(report, what, rows, at, outside):
 
 def carry_on(report, what, restored, outside, sink, complete_until, patience=120):
     """The restored cluster delivers what was not: all of it, and no double without its mark."""
+    STARTED.append(restored.dir)
     up = subprocess.run([restored.bin, "local", "up", "--dir", restored.dir, "--detach", "--workers", "1", "--edges", "1"], capture_output=True, text=True,
                         timeout=patience)
     report.check(f"{what}: it comes up", up.returncode == 0, up.stderr[-1500:])

@@ -116,7 +116,7 @@ def damage(z, path):
     report.check("and as it should be again", again.returncode == 0, again.stdout + again.stderr)
 
 
-with folder() as path:
+with folder() as path, restored_clusters():
     report = Report(f"recovery, {arguments.seconds} s of {arguments.rate} messages/s")
     rng = seed_from(arguments)
     authority = Authority(f"{path}/ca")

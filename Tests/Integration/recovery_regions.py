@@ -17,7 +17,7 @@ parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 PORT, SHARDS = 2698, "abc"
 
-with folder() as path:
+with folder() as path, restored_clusters():
     report = Report("recovery of three regions")
     rng = seed_from(arguments)
     authority = Authority(f"{path}/ca")
