@@ -6,16 +6,20 @@ import Foundation
 enum ClusterFiles {
     /// Replaces the file at `path` in one step.
     /// - Parameter mode: its rights, in force before the first byte is in it.
-    static func write(_ text: String, to path: String, mode: mode_t = 0o600, durable: Bool = true)
-        throws(ClusterError)
-    {
-        try write(Array(text.utf8), to: path, mode: mode, durable: durable)
+    /// - Parameter owner: whose it is, before it stands at its place; nil: the user at hand.
+    static func write(
+        _ text: String, to path: String, mode: mode_t = 0o600, durable: Bool = true,
+        owner: MachineUser? = nil
+    ) throws(ClusterError) {
+        try write(Array(text.utf8), to: path, mode: mode, durable: durable, owner: owner)
     }
 
     /// Replaces the file at `path` in one step.
-    static func write(_ bytes: [UInt8], to path: String, mode: mode_t = 0o600, durable: Bool = true)
-        throws(ClusterError)
-    {
+    /// - Parameter owner: whose it is, before it stands at its place; nil: the user at hand.
+    static func write(
+        _ bytes: [UInt8], to path: String, mode: mode_t = 0o600, durable: Bool = true,
+        owner: MachineUser? = nil
+    ) throws(ClusterError) {
         let temporary = path + ".new"
         unlink(temporary)
         let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
@@ -32,6 +36,12 @@ enum ClusterFiles {
             offset += count
         }
         fchmod(file, mode)
+        if let owner, fchown(file, owner.uid, owner.gid) != 0 {
+            let error = failure("cannot give \(path) to \(owner.name)")
+            close(file)
+            unlink(temporary)
+            throw error
+        }
         if durable { fsync(file) }
         close(file)
         guard rename(temporary, path) == 0 else { throw failure("cannot write \(path)") }

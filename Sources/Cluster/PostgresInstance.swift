@@ -84,8 +84,7 @@ public struct PostgresInstance: Sendable {
     }
 
     private func write(_ text: String, to path: String) throws(ClusterError) {
-        try ClusterFiles.write(text, to: path)
-        if let user = programs.user { chown(path, user.uid, user.gid) }
+        try ClusterFiles.write(text, to: path, owner: programs.user)
     }
 
     /// `postgresql.conf`.

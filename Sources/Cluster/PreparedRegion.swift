@@ -94,8 +94,7 @@ struct PreparedRegion: Sendable {
                     programs: programs.folder, passwords: folder + "/pgpass", zegel: zegel),
                 identity: member, superuserPassword: identity.password(LedgerSite.superuser),
                 archiving: archiving(shard.name))
-            try ClusterFiles.write(configuration.text, to: path)
-            if let user = programs.user { chown(path, user.uid, user.gid) }
+            try ClusterFiles.write(configuration.text, to: path, owner: programs.user)
         }
     }
 

@@ -244,7 +244,7 @@ with folder() as path, restored_clusters():
         z.up()
         rows = z.sql(ROWS)
         # What had been delivered by then, by the old cluster alone.
-        sink.got, later = sink.got[:before], sink.got[before:]
+        sink.got = sink.got[:before]
         for number, at in enumerate(points[arguments.points:]):
             what = f"members {number + 1}"
             restored = Restored(f"{path}/members-{number}")

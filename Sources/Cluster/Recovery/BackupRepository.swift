@@ -205,10 +205,7 @@ struct BackupRepository: Sendable {
         let path = folder + "/global/pg_control"
         if access(path, F_OK) == 0 { return }
         guard let bytes = try ClusterFiles.read(data + "/global/pg_control") else { return }
-        try ClusterFiles.write(bytes, to: path, durable: false)
-        if let user = programs.user, chown(path, user.uid, user.gid) != 0 {
-            throw ClusterError(.environment, "cannot give \(path) to \(user.name)")
-        }
+        try ClusterFiles.write(bytes, to: path, durable: false, owner: programs.user)
     }
 
     /// The moment of the last commit that `pg_waldump` shows.

@@ -107,16 +107,8 @@ public struct ClusterRecovery: Sendable {
         }
         let configuration = BackupConfiguration(
             plan: recovery, layout: layout, passphrase: try ClusterFiles.keptSecret(layout.passphrase))
-        let password = identity.password(LedgerSite.superuser)
-        for (path, text) in [
-            (layout.configuration, configuration.text),
-            (layout.passwords, "*:*:*:\(LedgerSite.superuser):\(password)\n"),
-        ] {
-            try ClusterFiles.write(text, to: path)
-            if let user, chown(path, user.uid, user.gid) != 0 {
-                throw ClusterError(.environment, "cannot give \(path) to \(user.name)")
-            }
-        }
+        try ClusterFiles.write(configuration.text, to: layout.configuration, owner: user)
+        try layout.writePasswords(identity.password(LedgerSite.superuser), owner: user)
     }
 
     /// Writes what members are told anew, and has those that run read it.

@@ -13,6 +13,10 @@ struct RecoveryLayout: Sendable, Equatable {
     var configuration: String { folder + "/pgbackrest.conf" }
     /// The superuser's password, for pgBackRest.
     var passwords: String { folder + "/pgpass" }
+    /// Writes the file of passwords: the superuser's, for every server.
+    func writePasswords(_ password: String, owner: MachineUser?) throws(ClusterError) {
+        try ClusterFiles.write("*:*:*:\(LedgerSite.superuser):\(password)\n", to: passwords, owner: owner)
+    }
     /// The repository, unless another place was named.
     var repository: String { folder + "/repository" }
     /// The repository's passphrase.

@@ -154,10 +154,7 @@ public struct RestoredCluster: Sendable {
         let path = target.files.passwords
         try ClusterFiles.folder(target.files.folder, mode: 0o711)
         let password = try ClusterFiles.text(target.layout.password(of: LedgerSite.superuser)) ?? ""
-        try ClusterFiles.write("*:*:*:\(LedgerSite.superuser):\(password)\n", to: path)
-        if let user = programs.user, chown(path, user.uid, user.gid) != 0 {
-            throw ClusterError(.environment, "cannot give \(path) to \(user.name)")
-        }
+        try target.files.writePasswords(password, owner: programs.user)
         return path
     }
 

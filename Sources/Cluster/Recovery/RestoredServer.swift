@@ -70,10 +70,7 @@ struct RestoredServer: Sendable {
 
     private func write(_ text: String, _ name: String) throws(ClusterError) {
         let path = data + "/" + name
-        try ClusterFiles.write(text, to: path)
-        if let user = programs.user, chown(path, user.uid, user.gid) != 0 {
-            throw ClusterError(.environment, "cannot give \(path) to \(user.name)")
-        }
+        try ClusterFiles.write(text, to: path, owner: programs.user)
     }
 
     /// Ends what an earlier command left running: killed, it could not.
