@@ -95,6 +95,7 @@ let package = Package(
                 .embedInCode("0012_withdrawal.sql"), .embedInCode("0013_replays.sql"),
                 .embedInCode("0014_reading.sql"),
                 .embedInCode("0015_recovery.sql"),
+                .embedInCode("0016_returned.sql"),
             ], swiftSettings: strict),
         .target(
             name: "Ledger",
@@ -136,8 +137,8 @@ let package = Package(
         .target(
             name: "Cluster",
             dependencies: nio + [
-                "CLinux", "TLS", "HTTPClient", "Postgres", "Settings", "Observability", "Policy", "Sealing",
-                "Ledger", crypto,
+                "CLinux", "TLS", "HTTPClient", "Postgres", "SMTP", "Settings", "Observability", "Policy",
+                "Sealing", "Ledger", crypto,
                 .product(name: "X509", package: "swift-certificates"),
                 .product(name: "SwiftASN1", package: "swift-asn1"), logging, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),

@@ -35,5 +35,6 @@ public enum MigrationCatalog {
         Migration(13, "replays", PackageResources._013_replays_sql),
         Migration(14, "reading", PackageResources._014_reading_sql),
         Migration(15, "recovery", PackageResources._015_recovery_sql),
+        Migration(16, "returned", PackageResources._016_returned_sql),
     ]
 }

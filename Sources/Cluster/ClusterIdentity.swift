@@ -73,15 +73,21 @@ struct ClusterIdentity: Sendable {
 struct DemoTenant: Sendable {
     static let id = "demo"
     static let domain = "demo.test"
-    let user = "demo"
+    static let user = "demo"
     let password: String
     let key: APIKeyText
     let ruleset: String
 
+    /// The files that its password and its API key are kept in: what is missing is made anew.
+    static func secrets(_ layout: ClusterLayout) -> [String] {
+        [layout.secrets + "/smtp.password", layout.secrets + "/api.key"]
+    }
+
     init(layout: ClusterLayout, ruleset: String) throws(ClusterError) {
         self.ruleset = ruleset
-        password = try ClusterFiles.keptSecret(layout.secrets + "/smtp.password")
-        let keyPath = layout.secrets + "/api.key"
+        let paths = Self.secrets(layout)
+        password = try ClusterFiles.keptSecret(paths[0])
+        let keyPath = paths[1]
         if let text = try ClusterFiles.text(keyPath) {
             guard let kept = APIKeyText(text) else { throw ClusterError(.state, "\(keyPath) is damaged") }
             key = kept

@@ -77,7 +77,7 @@ struct RegionProcesses: Sendable {
     private var endpoints: Endpoints {
         let site = LedgerSite(plan: plan, layout: identity.layout)
         return Endpoints(
-            ca: identity.layout.authority, apiKey: identity.demo.key.text, smtpUser: identity.demo.user,
+            ca: identity.layout.authority, apiKey: identity.demo.key.text, smtpUser: DemoTenant.user,
             smtpPassword: identity.demo.password,
             regions: plan.sites.map { region in
                 var part = Endpoints.Region(

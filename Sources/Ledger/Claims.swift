@@ -64,6 +64,8 @@ public struct ClaimedDelivery: Sendable {
     public internal(set) var recipients: [ClaimedRecipient]
     /// Set when it is a delivery status notification.
     public let reportsOn: UUID?
+    /// An operator wants it ended unsent, and its sender told.
+    public let isReturned: Bool
 }
 
 /// What to claim.
@@ -112,13 +114,13 @@ extension WorkLedger {
             UPDATE ledger.delivery d SET state = 'claimed', worker = $1, fence = d.fence + 1
             FROM picked p WHERE d.message_id = p.message_id AND d.no = p.no
                 AND EXISTS (SELECT 1 FROM ledger.worker_heartbeat w WHERE w.id = $1 AND w.lease_until > clock_timestamp())
-            RETURNING d.message_id, d.no, d.fence, d.lane, d.attempts, d.possible_duplicate, d.delay_reported
+            RETURNING d.message_id, d.no, d.fence, d.lane, d.attempts, d.possible_duplicate, d.delay_reported, d.returned
         )
         SELECT c.message_id, c.no, c.fence, c.lane, c.attempts, c.possible_duplicate, c.delay_reported,
                m.tenant, m.ruleset, m.accepted_at, m.size, m.frames, m.deliveries,
                m.batch_key_id, m.batch_key_index, m.wrapped_message_key,
                m.metadata_key_id, m.metadata_key_index, m.wrapped_metadata_key,
-               m.keyed_digest, m.sealed_envelope, m.reports_on, r.numbers, r.addresses
+               m.keyed_digest, m.sealed_envelope, m.reports_on, r.numbers, r.addresses, c.returned
         FROM claimed c JOIN ledger.message m ON m.id = c.message_id
         CROSS JOIN LATERAL (
             SELECT array_agg(r.rcpt_no) AS numbers, array_agg(r.sealed_address) AS addresses
@@ -157,7 +159,7 @@ extension WorkLedger {
                 recipients: zip(numbers, addresses).map {
                     ClaimedRecipient(number: $0, sealedAddress: $1)
                 },
-                reportsOn: try row.optionalUUID(21))
+                reportsOn: try row.optionalUUID(21), isReturned: try row.bool(24))
         }
         return try await openOnly(claimed)
     }

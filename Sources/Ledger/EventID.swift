@@ -12,4 +12,11 @@ enum AcceptedEventID {
         bytes.15 ^= UInt8(number & 0xFF)
         return UUID(uuid: bytes)
     }
+
+    /// The recipient of whose `accepted` event this is the id; nil: it is another event's.
+    static func recipient(of event: UUID, in message: UUID) -> Int32? {
+        let (e, m) = (event.uuid, message.uuid)
+        let number = Int32(e.14 ^ m.14) << 8 | Int32(e.15 ^ m.15)
+        return make(message: message, recipient: number) == event ? number : nil
+    }
 }

@@ -147,6 +147,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let restoredInDoubt = ReasonCode("restored-in-doubt")
     /// The shard was restored to a moment before, and nobody knows what became of the message since.
     public static let restoredUnknown = ReasonCode("restored-unknown")
+    /// Taken in after the moment that the shard was restored to: nothing is left of it but its events.
+    public static let restoredLost = ReasonCode("restored-lost")
     /// An operator decided so.
     public static let operatorDecision = ReasonCode("operator-decision")
     /// Too much is under way.

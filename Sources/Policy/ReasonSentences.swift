@@ -296,6 +296,11 @@ extension ReasonCode {
             "The system was restored to an earlier moment; it is not known whether the message was delivered since."
         ),
         (
+            .restoredLost,
+            "Het systeem is hersteld naar een eerder moment; het bericht kwam daarna binnen en is verloren gegaan.",
+            "The system was restored to an earlier moment; the message came in after it and is lost."
+        ),
+        (
             .restoredUnknown,
             "Het systeem is hersteld naar een eerder moment; niemand weet wat er daarna met het bericht is gebeurd.",
             "The system was restored to an earlier moment; nobody knows what became of the message since."

@@ -11,13 +11,15 @@ struct HeldCommand: AsyncParsableCommand {
         abstract: "Show held deliveries, and let them go.",
         discussion: """
             After a restore deliveries are held of which nobody knows what became of them, and those in doubt whose tenant \
-            wants them held. Released, they are sent, and marked as possible duplicates.
+            wants them held. Released, they are sent, and marked as possible duplicates. Returned, they are not sent: a worker \
+            ends each with a notification to its sender, which says so.
 
             EXAMPLES
               zegel recovery held list --dir /var/tmp/zegel-then
               zegel recovery held release --dir /var/tmp/zegel-then --tenant demo --domain example.nl --yes
+              zegel recovery held return --dir /var/tmp/zegel-then --older-than 2d --yes
             """,
-        subcommands: [List.self, ReleaseHeld.self])
+        subcommands: [List.self, ReleaseHeld.self, ReturnHeld.self])
 
     /// Which ones.
     struct Selection: ParsableArguments {
@@ -89,9 +91,37 @@ struct HeldCommand: AsyncParsableCommand {
                 let (recovery, which) = (try await folder.recovery(), try selection.selection())
                 let count = try await recovery.held(which).flatMap(\.groups).map(\.count).reduce(0, +)
                 try confirmation.ask("send \(count) held deliveries")
-                let counts = try await recovery.release(which)
+                let counts = try await recovery.decide(.release, which)
                 if json { return answer(try zegel.json(counts)) }
                 say("\(counts.values.reduce(0, +)) deliveries are released")
+            }
+        }
+    }
+
+    struct ReturnHeld: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "return",
+            abstract: "End held deliveries, and tell their senders.",
+            discussion: """
+                Nothing is sent to their recipients. A worker ends each as cancelled, with the reason operator-decision, and \
+                writes a notification to the sender, unless that asked for none. One that may have reached its recipient says \
+                so. What cannot be opened any more is held again.
+                """)
+
+        @OptionGroup var folder: RecoveryCommand.Folder
+        @OptionGroup var selection: Selection
+        @OptionGroup var confirmation: Confirmation
+        @Flag(name: .long, help: "Print JSON: how many of each shard.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let (recovery, which) = (try await folder.recovery(), try selection.selection())
+                let count = try await recovery.held(which).flatMap(\.groups).map(\.count).reduce(0, +)
+                try confirmation.ask("end \(count) held deliveries unsent, and tell their senders")
+                let counts = try await recovery.decide(.giveBack, which)
+                if json { return answer(try zegel.json(counts)) }
+                say("\(counts.values.reduce(0, +)) deliveries are returned")
             }
         }
     }

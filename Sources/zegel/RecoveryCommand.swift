@@ -235,7 +235,7 @@ extension RecoveryCommand {
             abstract: "Tell a restored cluster what happened since.",
             discussion: """
                 --from asks the members of the old cluster that live, --archive the end of its archive, which is recovered \
-                aside for that. Deliveries that ended are closed; those that did not go on; messages accepted after the \
+                aside for that, --events reads events that were exported. Deliveries that ended are closed; those that did not go on; messages accepted after the \
                 moment are brought over, with their content; a delivery of which nobody can tell whether a recipient got it \
                 is sent again with its mark, or held where its tenant wants that; one that nobody knows is held. What was \
                 revoked or disabled since works no more; credentials and keys made since are not brought over.
@@ -243,11 +243,17 @@ extension RecoveryCommand {
                 What an archive tells ends before the old cluster did: all that is open there is in doubt. What a leader \
                 tells is certain, once workers and edges have stopped: while they work it is refused.
 
+                Events are what GET /v1/events answered: its pages, or the events alone, in any number of lines. They have no \
+                content: what was accepted after the moment and had not ended is lost, named here and by an event unrecoverable \
+                each. An open delivery that they name is in doubt, one that they do not name is held. They say nothing of \
+                revocations: where nobody else told of these, promote revokes every credential and key.
+
                 May be given again, with another source: whoever knows more is believed, and nothing happens twice.
 
                 EXAMPLES
                   zegel recovery reconcile --dir /var/tmp/zegel-then --from /var/tmp/zegel
                   zegel recovery reconcile --dir /var/tmp/zegel-then --archive
+                  zegel recovery reconcile --dir /var/tmp/zegel-then --archive --events page-1.json --events page-2.json
                 """)
 
         @OptionGroup var folder: Folder
@@ -255,13 +261,17 @@ extension RecoveryCommand {
         var from: String?
         @Flag(name: .long, help: "Ask the end of the archive.")
         var archive = false
+        @Option(
+            name: .long,
+            help: ArgumentHelp("A file of exported events; may be given several times.", valueName: "file"))
+        var events: [String] = []
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
         func run() async throws {
             try await reporting {
                 let reports = try await folder.restored().reconcile(
-                    .init(from: from, archive: archive), say: say)
+                    .init(from: from, archive: archive, events: events), say: say)
                 answer(
                     json ? try moments(reports) : reports.map(RecoveryCommand.text).joined(separator: "\n"))
             }
@@ -279,6 +289,9 @@ extension RecoveryCommand {
                 Members that told what happened since are asked once more: where something happened meanwhile, or workers \
                 deliver again, it is refused. Where they do not answer any more, --unasked puts all that was open into doubt.
 
+                Where only exported events told what happened since, nobody knows which credentials and API keys were revoked: \
+                none of them works any more, and those of endpoints.json are made anew. --keep-credentials keeps them.
+
                 EXAMPLE
                   zegel recovery promote --dir /var/tmp/zegel-then --yes
                 """)
@@ -289,6 +302,10 @@ extension RecoveryCommand {
             name: .long,
             help: "Although the old members do not answer: what was open when they did is in doubt.")
         var unasked = false
+        @Flag(
+            name: .long,
+            help: "Keep credentials and keys, although nobody told which of them were revoked since.")
+        var keepCredentials = false
         @Flag(name: .long, help: "Print JSON.")
         var json = false
 
@@ -296,7 +313,8 @@ extension RecoveryCommand {
             try await reporting {
                 let restored = try await folder.restored()
                 try confirmation.ask("let the restored cluster deliver mail")
-                let reports = try await restored.promote(unasked: unasked, say: say)
+                let reports = try await restored.promote(
+                    unasked: unasked, keepsCredentials: keepCredentials, say: say)
                 answer(
                     json ? try moments(reports) : reports.map(RecoveryCommand.text).joined(separator: "\n"))
             }
@@ -314,6 +332,11 @@ extension RecoveryCommand {
         if let segment = report.missingSegment {
             lines.append(
                 "  WAL segment \(segment) is missing in the archive: what came behind it is not known")
+        }
+        if let lost = report.lost, !lost.isEmpty {
+            lines.append(
+                "  \(lost.count) messages are lost: accepted after the moment, and nothing is left of them but their events; the first: "
+                    + lost.prefix(3).map { $0.uuidString.lowercased() }.joined(separator: ", "))
         }
         if let until = report.toldUntil {
             lines.append(

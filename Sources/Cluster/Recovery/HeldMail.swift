@@ -23,12 +23,16 @@ extension ClusterRecovery {
         return all
     }
 
-    /// Lets held deliveries be tried again.
+    /// Has held deliveries be tried again, or ended with word to their senders: a worker does that.
     /// - Returns: how many, by shard.
-    public func release(_ selection: HeldSelection) async throws(ClusterError) -> [String: Int] {
+    public func decide(
+        _ decision: HeldDeliveries.Decision, _ selection: HeldSelection
+    ) async throws(ClusterError) -> [String: Int] {
         var counts: [String: Int] = [:]
         for shard in plan.shards {
-            counts[shard.name] = try await atLeader(of: shard) { try HeldDeliveries.release(selection, $0) }
+            counts[shard.name] = try await atLeader(of: shard) {
+                try HeldDeliveries.decide(decision, selection, $0)
+            }
         }
         return counts
     }

@@ -5,10 +5,13 @@ import Ledger
 
 extension RestoredCluster {
     /// Makes it a cluster like any other: nodes may log in, and the next `zegel local up` starts them.
-    /// - Parameter unasked: also where the members that told what happened since do not answer any more; what was open then is in doubt.
+    /// - Parameters:
+    ///   - unasked: also where the members that told what happened since do not answer any more; what was open then is in doubt.
+    ///   - keepsCredentials: also where nobody told which were revoked since; else none of them works any more, and the cluster's own are
+    ///     made anew.
     /// - Returns: how the deliveries of each shard stand.
     public func promote(
-        unasked: Bool = false, say: @Sendable (String) -> Void
+        unasked: Bool = false, keepsCredentials: Bool = false, say: @Sendable (String) -> Void
     ) async throws(ClusterError) -> [Report] {
         var state = try state(for: "zegel recovery reconcile \(option)")
         guard state.stage == .reconciled else {
@@ -18,22 +21,34 @@ extension RestoredCluster {
                     + "first zegel recovery reconcile \(option) --from DIR, or --archive")
         }
         let silent = try await askAgain(state, unasked: unasked)
+        let revokes = state.isControlTold != true && !keepsCredentials
         var reports: [Report] = []
         var held: [String]?
         for shard in state.shards {
             let server = try target.server(shard.name, programs)
             let isDoubtful = silent.contains(shard.name)
             let known = held
-            let (tenants, tally) = try await server.run { (process) throws(ClusterError) in
+            let isControl = shard.name == plan.shards.first?.name
+            let (tenants, tally, revoked) = try await server.run { (process) throws(ClusterError) in
                 try await server.awaitReady(process)
                 return try await ClusterRecovery.asOwner(server) { session in
                     let tenants = try known ?? ControlReconciliation.heldTenants(session)
                     if isDoubtful { try Reconciliation.doubt(session, heldTenants: tenants) }
+                    let revoked =
+                        isControl && revokes
+                        ? try ControlReconciliation.revokeAll(session, reissued: DemoTenant.user) : nil
                     try RestoredLedger.open(session)
-                    return (tenants, try RestoredLedger.tally(session))
+                    return (tenants, try RestoredLedger.tally(session), revoked)
                 }
             }
             held = tenants
+            if let revoked {
+                // The next start makes them anew.
+                for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
+                say(
+                    "nobody told which credentials were revoked since: all \(revoked) credentials and API keys work no more; those of "
+                        + "endpoints.json are new")
+            }
             var report = Report(shard: shard.name)
             report.deliveries = tally
             reports.append(report)

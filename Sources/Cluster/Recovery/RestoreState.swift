@@ -53,6 +53,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
     public var shards: [Shard]
     /// The folder of the cluster whose members told what happened since; nil: none did.
     public var asked: String?
+    /// Whether somebody told which credentials were revoked since; nil: nobody.
+    public var isControlTold: Bool?
 
     /// The state kept at `path`; nil: the cluster was not restored.
     static func load(_ path: String) throws(ClusterError) -> RestoreState? {

@@ -50,13 +50,17 @@ public struct RestoredCluster: Sendable {
         public var from: String?
         /// The end of its archive.
         public var archive: Bool
+        /// Files of events that were exported.
+        public var events: [String]
 
         /// Who tells.
-        public init(from: String? = nil, archive: Bool = false) {
-            (self.from, self.archive) = (from, archive)
+        public init(from: String? = nil, archive: Bool = false, events: [String] = []) {
+            (self.from, self.archive, self.events) = (from, archive, events)
         }
 
-        var isEmpty: Bool { from == nil && !archive }
+        var isEmpty: Bool { from == nil && !archive && events.isEmpty }
+        // Nobody else.
+        var isEvents: Bool { from == nil && !archive }
     }
 
     /// What was told of one shard.
@@ -73,10 +77,12 @@ public struct RestoredCluster: Sendable {
         public var toldUntil: Date?
         /// A WAL segment that the archive lacks: what came behind it is not known; nil: none.
         public var missingSegment: String?
+        /// Messages taken in after the moment of which nothing is left but their events; nil: no events were asked.
+        public var lost: [UUID]?
     }
 
     /// One shard while it is told.
-    private struct Told {
+    struct Told {
         var report: Report
         var heldTenants: [String]
         /// How the mail stood at a member that told for certain.
@@ -91,7 +97,8 @@ public struct RestoredCluster: Sendable {
         if sources.isEmpty {
             throw ClusterError(
                 .usage,
-                "who tells what happened since? --from DIR (the old cluster, if a member of it lives) or --archive, or both"
+                "who tells what happened since? --from DIR (the old cluster, if a member of it lives), --archive, --events FILE, or "
+                    + "several of them"
             )
         }
         var old: OldCluster?
@@ -101,11 +108,17 @@ public struct RestoredCluster: Sendable {
         var held: [String] = []
         for index in state.shards.indices {
             let told = try await reconcile(
-                state.shards[index], state.moment, old, archive: sources.archive ? state.source : nil, held,
-                say)
+                state.shards[index], state, old, sources, held, say)
             held = told.heldTenants
             if let certain = told.certain { state.shards[index].told = certain }
+            if told.report.control != nil { state.isControlTold = true }
             reports.append(told.report)
+        }
+        if sources.isEvents, reports.allSatisfy({ $0.toldUntil == nil }) {
+            throw ClusterError(
+                .usage,
+                "there is no event of shard \(state.shards.map(\.name).joined(separator: ", ")) in \(sources.events.joined(separator: ", "))"
+            )
         }
         if let old { state.asked = old.cluster.layout.directory }
         state.stage = .reconciled
@@ -114,16 +127,23 @@ public struct RestoredCluster: Sendable {
     }
 
     private func reconcile(
-        _ shard: RestoreState.Shard, _ moment: Date, _ old: OldCluster?, archive: String?, _ held: [String],
-        _ say: @escaping @Sendable (String) -> Void
+        _ shard: RestoreState.Shard, _ state: RestoreState, _ old: OldCluster?, _ sources: Sources,
+        _ held: [String], _ say: @escaping @Sendable (String) -> Void
     ) async throws(ClusterError) -> Told {
+        let moment = state.moment
         let server = try target.server(shard.name, programs, passwords: passwords())
         return try await server.run { (process) throws(ClusterError) in
             try await server.awaitReady(process)
             var told = Told(report: Report(shard: shard.name), heldTenants: held)
+            // Tenants are in the first shard, also where nobody tells anything of them.
+            if shard.name == plan.shards.first?.name {
+                told.heldTenants = try await ClusterRecovery.asOwner(server) {
+                    try ControlReconciliation.heldTenants($0)
+                }
+            }
             // The archive ends before its members do: they have the last word.
-            if let archive {
-                try await withArchive(of: shard, in: archive, say, &told) {
+            if sources.archive {
+                try await withArchive(of: shard, in: state.source, say, &told) {
                     (source, told) throws(ClusterError) in
                     say("shard \(shard.name): asking the end of its archive")
                     try await tell(shard, moment, server, source, &told)
@@ -143,6 +163,12 @@ public struct RestoredCluster: Sendable {
                 }
                 if source.isFinal { told.certain = source.standing.work }
             }
+            // Last: what nobody else has is lost.
+            if !sources.events.isEmpty {
+                say("shard \(shard.name): reading \(sources.events.joined(separator: ", "))")
+                try await tell(shard, moment, server, events: sources.events, &told)
+            }
+            if told.certain != nil { told.report.toldUntil = nil }
             told.report.deliveries = try await ClusterRecovery.asOwner(server) {
                 try RestoredLedger.tally($0)
             }

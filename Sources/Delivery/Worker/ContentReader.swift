@@ -40,16 +40,19 @@ struct ContentReader: Sendable {
     /// - Throws: `ContentFault` when it is not whole and unaltered; an error of the ledger when it could not be read.
     func open(_ delivery: PreparedDelivery) async throws -> OpenedContent {
         let message = delivery.claim.reference.message
-        if let fetched = delivery.frames { return try Self.openWhole(delivery, fetched.frames) }
+        guard let key = delivery.contentKey else { throw ContentFault.missing }
+        if let fetched = delivery.frames { return try Self.openWhole(delivery, key, fetched.frames) }
         if delivery.claim.size <= MessageOpener.smallContent {
-            return try Self.openWhole(delivery, try await ledger.content(of: [message])[message] ?? [])
+            return try Self.openWhole(delivery, key, try await ledger.content(of: [message])[message] ?? [])
         }
-        return try await verify(delivery)
+        return try await verify(delivery, key)
     }
 
-    private static func openWhole(_ delivery: PreparedDelivery, _ frames: [[UInt8]]) throws -> OpenedContent {
+    private static func openWhole(
+        _ delivery: PreparedDelivery, _ key: MessageKey, _ frames: [[UInt8]]
+    ) throws -> OpenedContent {
         guard frames.count >= Int(delivery.claim.frames) else { throw ContentFault.missing }
-        var opener = FrameOpener(key: delivery.contentKey, context: delivery.contentKey.context)
+        var opener = FrameOpener(key: key, context: key.context)
         var pieces: [[UInt8]] = []
         pieces.reserveCapacity(frames.count)
         do {
@@ -61,8 +64,8 @@ struct ContentReader: Sendable {
         return OpenedContent(body: .memory(pieces), head: pieces.first ?? [])
     }
 
-    private func verify(_ delivery: PreparedDelivery) async throws -> OpenedContent {
-        let stream = FrameStream(ledger: ledger, delivery: delivery)
+    private func verify(_ delivery: PreparedDelivery, _ key: MessageKey) async throws -> OpenedContent {
+        let stream = FrameStream(ledger: ledger, delivery: delivery, key: key)
         var iterator = stream.makeAsyncIterator()
         var head: [UInt8] = []
         while let piece = try await iterator.next() {
@@ -76,12 +79,14 @@ struct ContentReader: Sendable {
 struct FrameStream: AsyncSequence, Sendable {
     let ledger: WorkLedger
     let delivery: PreparedDelivery
+    let key: MessageKey
     /// Why it broke off: the sender of the content must know.
     let ending = Ending()
 
-    init(ledger: WorkLedger, delivery: PreparedDelivery) {
+    init(ledger: WorkLedger, delivery: PreparedDelivery, key: MessageKey) {
         self.ledger = ledger
         self.delivery = delivery
+        self.key = key
     }
 
     /// How reading ended, once it did before its time. The first word stands.
@@ -115,8 +120,7 @@ struct FrameStream: AsyncSequence, Sendable {
 
         init(_ source: FrameStream) {
             self.source = source
-            opener = FrameOpener(
-                key: source.delivery.contentKey, context: source.delivery.contentKey.context)
+            opener = FrameOpener(key: source.key, context: source.key.context)
         }
 
         func next(_ isolation: isolated (any Actor)?) async throws -> [UInt8]? {

@@ -121,7 +121,11 @@ final class MessageOpener: Sendable {
         do {
             let metadata = try await key(claim, .metadata, claim.metadataKey, records)
             metadataKey = metadata
-            let content = try await key(claim, .content, claim.contentKey, records)
+            var content: MessageKey?
+            do { content = try await key(claim, .content, claim.contentKey, records) } catch {
+                // Nothing of it is sent.
+                guard claim.isReturned else { throw error }
+            }
             let (envelope, recipients) = try Self.openEnvelope(claim, metadata)
             let facts = DeliveryFacts(
                 acceptedAt: claim.acceptedAt, attempt: claim.attempts + 1,

@@ -15,8 +15,8 @@ final class PreparedDelivery: Sendable {
     let envelope: Envelope
     /// What a settlement needs to know of it.
     let facts: DeliveryFacts
-    /// Opens the content.
-    let contentKey: MessageKey
+    /// Opens the content; nil: it is gone, and the delivery is to be ended unsent.
+    let contentKey: MessageKey?
     /// Opens and seals metadata.
     let metadataKey: MessageKey
     /// The sealed frames of a small content that came with the claim; nil: fetched when it is sent.
@@ -24,7 +24,7 @@ final class PreparedDelivery: Sendable {
 
     init(
         worker: UUID, claim: ClaimedDelivery, envelope: Envelope, facts: DeliveryFacts,
-        contentKey: MessageKey,
+        contentKey: MessageKey?,
         metadataKey: MessageKey, frames: FetchedFrames?
     ) {
         self.worker = worker

@@ -154,6 +154,34 @@ package struct Settlement: Sendable {
         return settlement
     }
 
+    /// Ends a delivery unsent by an operator's word: whoever wants to be told of failures is.
+    package static func returned(_ facts: DeliveryFacts) -> Settlement {
+        var settlement = Settlement()
+        let mayHaveArrived = facts.possibleDuplicate
+        var words = BilingualText(ReasonCode.operatorDecision.sentence)
+        if mayHaveArrived { words = words.followed(by: BilingualText(ReasonCode.finalDotInDoubt.sentence)) }
+        for recipient in facts.recipients {
+            // RFC 3463: nothing more is known than that it failed.
+            let status = EnhancedStatusCode(5, 0, 0)
+            var detail = EventDetail()
+            detail.attempt = facts.attempt
+            detail.status = status.description
+            if mayHaveArrived { detail.possibleDuplicate = true }
+            settlement.ended.append(EndedRecipient(number: recipient.number, state: .cancelled))
+            settlement.events.append(
+                Event(
+                    recipient: recipient.number, kind: .cancelled, reason: .operatorDecision,
+                    possibleDuplicate: mayHaveArrived, detail: detail))
+            let notify = recipient.envelope.notify ?? [.failure]
+            guard facts.hasSender, !facts.isNotification, notify.contains(.failure) else { continue }
+            settlement.reports.append(
+                Report(
+                    recipient: recipient, action: .failed, status: status, explanation: words,
+                    reason: .operatorDecision))
+        }
+        return settlement
+    }
+
     private static func terminalKind(_ kind: RecipientResult.Kind, isExpired: Bool) -> EventKind {
         switch kind {
         case .delivered: .delivered

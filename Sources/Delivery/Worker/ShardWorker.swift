@@ -228,12 +228,42 @@ struct ShardWorker: Sendable {
             isKnown.keysAre(nil)
         }
         if !opened.locked.isEmpty { await giveBack(opened.locked, worker) }
+        for delivery in opened.ready where delivery.claim.isReturned { await giveToSender(delivery) }
         let ready = opened.ready.filter { delivery in
+            if delivery.claim.isReturned { return false }
             guard let first = replayed[delivery.claim.reference.message] else { return true }
             end(delivery, asReplayOf: first)
             return false
         }
         await runner.release(giveBack(runner.board.offer(ready)))
+    }
+
+    /// Ends a delivery that an operator returns, with its notification, which has the message's header where that can still be opened.
+    private func giveToSender(_ delivery: PreparedDelivery) async {
+        let head = (try? await runner.contents.open(delivery))?.head ?? []
+        load.dropped([delivery.claim.lane])
+        let now = Date()
+        let reference = delivery.claim.reference
+        let settlement = Settlement.returned(delivery.facts)
+        do {
+            let completion = try runner.scribe.completion(delivery, settlement, header: head, now: now)
+            for event in settlement.events { runner.metrics.count(event.kind, event.reason) }
+            logger.notice("a delivery is returned", metadata: ["message_id": "\(reference.message)"])
+            runner.writer.add(completion, worker: delivery.worker)
+        } catch {
+            // Nothing ends without a key to write its notification (design §6).
+            logger.error(
+                "a notification cannot be sealed: its delivery waits",
+                metadata: ["message_id": "\(reference.message)", "error": "\(error)"])
+            runner.writer.add(
+                Completion(
+                    reference: reference, deliveriesOfMessage: delivery.claim.deliveries,
+                    tenant: delivery.claim.tenant, ended: [],
+                    step: .retry(
+                        due: now.addingTimeInterval(60), possibleDuplicate: delivery.claim.possibleDuplicate,
+                        delayReported: delivery.claim.delayReported),
+                    events: [], shreddedEventID: UUIDv7.make(at: now)), worker: delivery.worker)
+        }
     }
 
     /// Ends a delivery whose bytes another shard delivers. One whose event cannot be sealed is held: it must not go unmarked.

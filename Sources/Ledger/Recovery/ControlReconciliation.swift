@@ -126,6 +126,24 @@ public struct ControlReconciliation: Sendable {
                     AND NOT EXISTS (SELECT 1 FROM control.api_key k WHERE k.id = s.id)))::int
         """
 
+    /// Revokes every credential and API key: nobody knows which were revoked since. Safe to repeat.
+    /// - Parameter reissued: a username whose credential is made anew, with another password.
+    /// - Returns: how many worked until now.
+    public static func revokeAll(
+        _ session: PostgresSession, reissued: String
+    ) throws -> Int {
+        try session.transaction { session in
+            var count = 0
+            for table in ["credential", "api_key"] {
+                count += try Self.count(
+                    session,
+                    "UPDATE control.\(table) SET revoked_at = clock_timestamp() WHERE revoked_at IS NULL")
+            }
+            _ = try session.query("DELETE FROM control.credential WHERE username = $1", [.text(reissued)])
+            return count
+        }.0
+    }
+
     /// Tenants whose deliveries in doubt are held and not sent again.
     public static func heldTenants(_ session: PostgresSession) throws(PostgresError) -> [String] {
         try session.query("SELECT id FROM control.tenant WHERE in_doubt = 'hold'").map {

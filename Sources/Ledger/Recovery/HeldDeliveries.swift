@@ -61,16 +61,26 @@ public enum HeldDeliveries {
         }
     }
 
-    /// Lets those that are selected be tried again, each with an event that says so. Marks of a possible duplicate stay.
+    /// What becomes of held deliveries.
+    public enum Decision: Sendable {
+        /// They are tried again.
+        case release
+        /// They are ended unsent, and their senders told.
+        case giveBack
+    }
+
+    /// Decides on those that are selected, each with an event that says so. Marks of a possible duplicate stay.
     /// - Returns: how many.
     /// - Throws: when the commit is not durable: what was done may be lost with this leader, and can be done again.
-    public static func release(_ selection: HeldSelection, _ session: PostgresSession) throws -> Int {
+    public static func decide(
+        _ decision: Decision, _ selection: HeldSelection, _ session: PostgresSession
+    ) throws -> Int {
         let (count, outcome) = try session.transaction { session in
             Int(
                 try session.query(
                     """
                     WITH released AS (
-                        UPDATE ledger.delivery d SET state = 'ready', due = clock_timestamp(), fence = d.fence + 1
+                        UPDATE ledger.delivery d SET state = 'ready', due = clock_timestamp(), fence = d.fence + 1, returned = $4
                         WHERE \(HeldSelection.condition)
                         RETURNING d.message_id, d.no, d.tenant, d.possible_duplicate
                     ), told AS (
@@ -81,11 +91,11 @@ public enum HeldDeliveries {
                             AND r.state IN ('open', 'held')
                     )
                     SELECT count(*)::int FROM released
-                    """, selection.parameters
+                    """, selection.parameters + [.bool(decision == .giveBack)]
                 ).first?.int4(0) ?? 0)
         }
         if case .warned(let warning) = outcome {
-            throw PostgresError(.server, "released, and not durable yet: \(warning)")
+            throw PostgresError(.server, "decided, and not durable yet: \(warning)")
         }
         return count
     }

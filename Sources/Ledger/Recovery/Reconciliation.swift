@@ -93,30 +93,11 @@ public struct Reconciliation: Sendable {
     }
 
     private func prepare(_ session: PostgresSession) throws {
-        _ = try session.query(
-            """
-            SELECT ledger.ensure_partitions(($1::timestamptz AT TIME ZONE 'UTC')::date,
-                ((now() AT TIME ZONE 'UTC')::date - ($1::timestamptz AT TIME ZONE 'UTC')::date) + 8)
-            """, [.timestamp(moment)])
-        // What was on its way in never got its 250 from here.
-        try session.execute(
-            """
-            DELETE FROM ledger.content c USING ledger.upload u WHERE c.message_id = u.message_id;
-            DELETE FROM ledger.upload;
-            DELETE FROM ledger.worker_heartbeat;
-            DELETE FROM ledger.dot_in_flight
-            """)
-        // How all that is open stood at the moment; only the first time.
-        try session.execute(
-            """
-            INSERT INTO ledger.reconciled (message_id, no, knowledge, state, possible_duplicate)
-            SELECT message_id, no, 'unknown', CASE state WHEN 'claimed' THEN 'ready' ELSE state END, possible_duplicate
-            FROM ledger.delivery ON CONFLICT DO NOTHING
-            """)
+        try RestoredLedger.prepare(session, moment: moment)
         // As a value: only so does the other server look no further back.
         let floor = try session.query(
             """
-            SELECT least(ledger.uuid_floor(\(Self.literal(margin))),
+            SELECT least(ledger.uuid_floor(\(RestoredLedger.literal(margin))),
                          (SELECT message_id FROM ledger.reconciled ORDER BY message_id LIMIT 1))
             """
         ).first?.uuid(0)
@@ -143,9 +124,6 @@ public struct Reconciliation: Sendable {
             """)
     }
 
-    // To the second: these are bounds with room.
-    private static func literal(_ moment: Date) -> String { "'\(moment.ISO8601Format())'::timestamptz" }
-
     /// What was accepted after the moment, whole.
     private func bringOver(_ session: PostgresSession) throws -> Int {
         try session.execute(
@@ -160,6 +138,7 @@ public struct Reconciliation: Sendable {
                 SELECT d.message_id, d.no, 'unknown', CASE d.state WHEN 'claimed' THEN 'ready' ELSE d.state END,
                        d.possible_duplicate
                 FROM ledger.delivery d WHERE d.message_id IN (SELECT id FROM fresh) ON CONFLICT DO NOTHING;
+            DELETE FROM ledger.event e USING fresh f WHERE e.message_id = f.id AND e.reason_code = 'restored-lost';
             DELETE FROM ledger.replay r USING theirs t WHERE r.message_id = t.id AND t.withdrawn_at IS NOT NULL;
             INSERT INTO ledger.replay SELECT * FROM source_ledger.replay ON CONFLICT (tag) DO UPDATE
                 SET acknowledged_at = coalesce(replay.acknowledged_at, excluded.acknowledged_at),
@@ -274,7 +253,7 @@ public struct Reconciliation: Sendable {
 
     /// What readers of the old feed have seen since, and what it rests on.
     private func copyEvents(_ session: PostgresSession) throws -> Int {
-        let since = Self.literal(moment.addingTimeInterval(-3600))
+        let since = RestoredLedger.literal(moment.addingTimeInterval(-3600))
         try session.execute(
             """
             INSERT INTO ledger.judgement SELECT j.* FROM source_ledger.judgement j WHERE j.made_at >= \(since)

@@ -43,6 +43,33 @@ public enum RestoredLedger {
         return incarnation
     }
 
+    // To the second: these are bounds with room.
+    static func literal(_ moment: Date) -> String { "'\(moment.ISO8601Format())'::timestamptz" }
+
+    /// Makes room for what is told, and remembers how everything stood at the moment. Safe to repeat.
+    static func prepare(_ session: PostgresSession, moment: Date) throws(PostgresError) {
+        _ = try session.query(
+            """
+            SELECT ledger.ensure_partitions(($1::timestamptz AT TIME ZONE 'UTC')::date,
+                ((now() AT TIME ZONE 'UTC')::date - ($1::timestamptz AT TIME ZONE 'UTC')::date) + 8)
+            """, [.timestamp(moment)])
+        // What was on its way in never got its 250 from here.
+        try session.execute(
+            """
+            DELETE FROM ledger.content c USING ledger.upload u WHERE c.message_id = u.message_id;
+            DELETE FROM ledger.upload;
+            DELETE FROM ledger.worker_heartbeat;
+            DELETE FROM ledger.dot_in_flight
+            """)
+        // How all that is open stood at the moment; only the first time.
+        try session.execute(
+            """
+            INSERT INTO ledger.reconciled (message_id, no, knowledge, state, possible_duplicate)
+            SELECT message_id, no, 'unknown', CASE state WHEN 'claimed' THEN 'ready' ELSE state END, possible_duplicate
+            FROM ledger.delivery ON CONFLICT DO NOTHING
+            """)
+    }
+
     /// How a shard that tells what happened since stands.
     public struct Source: Sendable {
         /// PostgreSQL's number of the cluster.
@@ -130,6 +157,11 @@ public enum RestoredLedger {
         tally.unknown = Int(try row.int4(3))
         tally.held = Int(try row.int4(4))
         return tally
+    }
+
+    /// Batch keys by id, still wrapped.
+    public static func batchKeys(_ ids: [UUID], _ session: PostgresSession) throws -> [BatchKeyRow] {
+        try BatchKeyRow.read(ids, from: "ledger.batch_key", session)
     }
 
     /// Lets nodes in again. Safe to repeat.

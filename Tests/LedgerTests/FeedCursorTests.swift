@@ -1,9 +1,8 @@
 // The cursor as text: what was written is read, and nothing else is.
 import Foundation
-import Ledger
 import Testing
 
-@testable import API
+@testable import Ledger
 
 @Suite("Feed cursor")
 struct FeedCursorTests {

@@ -5,21 +5,24 @@ import Foundation
 
 /// URL-safe base64 without padding of version 1 ‖ count 1 ‖ per shard, sorted by name (length 1 ‖ name ‖ place) ‖ the first 4 octets of
 /// SHA-256 over all before. The check finds typing and cutting; it is no signature.
-struct ShardVectorText: Sendable {
+package struct ShardVectorText: Sendable {
     /// The text is none that was written.
-    struct Malformed: Error {}
+    package struct Malformed: Error {}
 
     private static let checkCount = 4
     /// Longest text that is looked at.
-    static let lengthLimit = 16_384
+    package static let lengthLimit = 16_384
 
     /// What it is of: the first octet.
     let version: UInt8
     /// Octets of one place.
     let placeCount: Int
 
+    /// A form of text.
+    package init(version: UInt8, placeCount: Int) { (self.version, self.placeCount) = (version, placeCount) }
+
     /// Octets of each place by the name of its shard; empty text has none.
-    func read(_ text: String) throws(Malformed) -> [String: [UInt8]] {
+    package func read(_ text: String) throws(Malformed) -> [String: [UInt8]] {
         if text.isEmpty { return [:] }
         guard text.utf8.count <= Self.lengthLimit, let bytes = Self.decode(text),
             bytes.count > Self.checkCount,
@@ -43,7 +46,7 @@ struct ShardVectorText: Sendable {
     }
 
     /// The text of places: letters, digits, `-` and `_`.
-    func write(_ places: [String: [UInt8]]) -> String {
+    package func write(_ places: [String: [UInt8]]) -> String {
         var bytes: [UInt8] = [version, UInt8(truncatingIfNeeded: places.count)]
         bytes.reserveCapacity(places.count * (placeCount + 8) + 8)
         for (name, place) in places.sorted(by: { $0.key < $1.key }) {
@@ -76,15 +79,19 @@ struct ShardVectorText: Sendable {
         }
     }
 
-    static func uuid(_ bytes: ArraySlice<UInt8>) -> UUID {
+    package static func uuid(_ bytes: ArraySlice<UInt8>) -> UUID {
         var uuid = UUID().uuid
         withUnsafeMutableBytes(of: &uuid) { $0.copyBytes(from: bytes) }
         return UUID(uuid: uuid)
     }
 
-    static func octets(_ uuid: UUID) -> [UInt8] { withUnsafeBytes(of: uuid.uuid) { Array($0) } }
+    package static func octets(_ uuid: UUID) -> [UInt8] { withUnsafeBytes(of: uuid.uuid) { Array($0) } }
 
-    static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
+    package static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 {
+        bytes.reduce(0) { $0 << 8 | UInt64($1) }
+    }
 
-    static func octets(_ number: UInt64) -> [UInt8] { withUnsafeBytes(of: number.bigEndian) { Array($0) } }
+    package static func octets(_ number: UInt64) -> [UInt8] {
+        withUnsafeBytes(of: number.bigEndian) { Array($0) }
+    }
 }

@@ -1,7 +1,6 @@
 // Where a reader of the events feed stands, as opaque URL-safe text (design §5).
 
 import Foundation
-import Ledger
 
 /// A vector of places, one per shard: a reader that comes back with it, to whichever region, misses nothing.
 ///

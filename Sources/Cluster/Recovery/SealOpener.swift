@@ -1,0 +1,98 @@
+// Opens what is sealed in a restored shard, as workers do: through a key service, which this process runs for as long as a command
+// needs it.
+
+import Foundation
+import Ledger
+import Logging
+import NIOPosix
+import SMTP
+import Sealing
+
+/// Opens seals with the keys of one region.
+struct SealOpener: Sendable {
+    private let keys: BatchKeyOpener
+    private let records: [UUID: BatchKeyRecord]
+
+    /// Does something with the key service of a region.
+    /// - Parameters:
+    ///   - keyring: the folder of its private keys.
+    ///   - socket: where it is served meanwhile.
+    ///   - batchKeys: those that are needed.
+    static func with<T: Sendable>(
+        keyring: String, region: String, socket: String, _ batchKeys: [BatchKeyRow],
+        _ body: @Sendable (SealOpener) async throws -> T
+    ) async throws(ClusterError) -> T {
+        do {
+            let group = MultiThreadedEventLoopGroup.singleton
+            unlink(socket)
+            let server = KeyringServer(
+                keyring: try Keyring(directory: keyring, region: region),
+                sockets: [
+                    .init(
+                        path: socket, name: "recovery", purposes: [.content, .metadata], userIDs: [geteuid()])
+                ],
+                audit: Logger(label: "zegel-recovery", factory: { _ in SwiftLogNoOpLogHandler() }),
+                group: group)
+            try await server.start()
+            do {
+                let client = try await KeyringClient(path: socket, group: group)
+                let opener = SealOpener(client, region, batchKeys)
+                let result: Result<T, any Error>
+                do { result = .success(try await body(opener)) } catch { result = .failure(error) }
+                await client.close()
+                await server.stop()
+                unlink(socket)
+                return try result.get()
+            } catch {
+                await server.stop()
+                throw error
+            }
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw ClusterError(.state, "the keys in \(keyring): \(error)")
+        }
+    }
+
+    private init(_ service: any KeyService, _ region: String, _ batchKeys: [BatchKeyRow]) {
+        keys = BatchKeyOpener(service: service, region: region)
+        records = Dictionary(
+            batchKeys.compactMap { row in
+                KeyPurpose(rawValue: row.purpose).map { purpose in
+                    (
+                        row.id,
+                        BatchKeyRecord(
+                            id: row.id, tenant: row.tenant, purpose: purpose, epoch: row.epoch,
+                            createdAt: row.createdAt, wrapped: row.wrapped)
+                    )
+                }
+            }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Opens a message's key.
+    /// - Throws: `KeyServiceError.destroyed` when its epoch is gone; `SealingError` when it is not what was sealed.
+    func key(
+        _ purpose: KeyPurpose, _ reference: KeyReference, message: UUID, tenant: String
+    ) async throws -> MessageKey {
+        guard let record = records[reference.batchKeyID] else { throw SealingError.integrityFailure }
+        return try await keys.messageKey(
+            record: record,
+            wrapped: WrappedMessageKey(
+                batchKeyID: reference.batchKeyID, index: reference.index, bytes: reference.wrapped),
+            context: SealingContext(tenant: tenant, message: message, purpose: purpose))
+    }
+
+    /// A recipient's address, as events show it; nil: its key is destroyed, or it is not what was sealed.
+    func address(_ recipient: SealedRecipient) async -> RecipientAddress? {
+        guard
+            let key = try? await key(
+                .metadata, recipient.metadataKey, message: recipient.message, tenant: recipient.tenant),
+            let bytes = try? SealedField.open(
+                recipient.sealedAddress, key: key, context: key.context,
+                field: SealedField.address(recipient.number)),
+            let envelope = try? EnvelopeRecipient(decoding: bytes)
+        else { return nil }
+        return RecipientAddress(
+            message: recipient.message, number: recipient.number, address: envelope.address.description)
+    }
+}
