@@ -251,11 +251,7 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
         }
         var plan = ClusterPlan(
             ruleset: ruleset, settings: request.settings ?? before?.settings ?? [],
-            shards: (0..<shards).map { number in
-                ShardPlan(
-                    name: String(UnicodeScalar(UInt8(ascii: "a") + UInt8(number))),
-                    home: "r\(number % sites + 1)")
-            }, regions: [])
+            shards: named(shards, before: before?.shards ?? [], sites: sites), regions: [])
         plan.keyring = before?.keyring
         // Two regions alone cannot tell which of them was cut off: a third vote can.
         let names = (1...sites).map { "r\($0)" } + (sites == 2 ? [witness] : [])
@@ -264,6 +260,17 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
                 try region(name, index, sites: sites, plan.shards, request, before, freePort))
         }
         return plan
+    }
+
+    /// Those that were there, and as many new ones as are missing. One that was restored alone keeps its name.
+    private static func named(_ count: Int, before: [ShardPlan], sites: Int) -> [ShardPlan] {
+        var shards = before
+        for number in 0..<26 where shards.count < count {
+            let name = String(UnicodeScalar(UInt8(ascii: "a") + UInt8(number)))
+            if shards.contains(where: { $0.name == name }) { continue }
+            shards.append(ShardPlan(name: name, home: "r\(number % sites + 1)"))
+        }
+        return shards
     }
 
     private static func count(

@@ -48,7 +48,8 @@ struct ClusterProvisioning: Sendable {
         try await control.putTenant(id: DemoTenant.id, name: "Demo", defaultRuleset: demo.ruleset)
         try await control.putSenderDomain(DemoTenant.domain, tenant: DemoTenant.id)
         try await control.putCredential(
-            CredentialRow(id: UUID(), tenant: DemoTenant.id, username: DemoTenant.user, password: demo.password))
+            CredentialRow(
+                id: UUID(), tenant: DemoTenant.id, username: DemoTenant.user, password: demo.password))
         try await control.putAPIKey(
             id: demo.key.id, tenant: DemoTenant.id, label: "zegel local", scopes: ["*"],
             secretHash: demo.key.secretHash)

@@ -15,7 +15,7 @@ struct KeyringCommand: AsyncParsableCommand {
             wrapped batch keys for those that may: each Unix socket opens certain purposes for certain users, whom the \
             kernel names. Every use of a key is one audit record on standard error; no key ever leaves.
             """,
-        subcommands: [Serve.self])
+        subcommands: [Serve.self, List.self, Destroy.self])
 
     struct Serve: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -70,6 +70,64 @@ struct KeyringCommand: AsyncParsableCommand {
                 LogBootstrap.start(level: .info, node: "keyring")
                 defer { LogBootstrap.flush() }
                 try await service.run(logger: Logger(label: "zegel-keyring"))
+            }
+        }
+    }
+
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show the key epochs of a local cluster.",
+            discussion: """
+                An epoch is a day, numbered from 1970. Content of a day whose content key is destroyed is closed for ever, in \
+                every backup too; metadata has keys of its own.
+                """)
+
+        @Option(name: .long, help: ArgumentHelp("The local cluster.", valueName: "dir"))
+        var dir: String
+        @Flag(name: .long, help: "Print JSON.")
+        var json = false
+
+        func run() async throws {
+            try await reporting {
+                let epochs = try KeyringEpochs(localClusterIn: dir).list()
+                if json { return answer(try moments(epochs)) }
+                for epoch in epochs {
+                    answer(
+                        "\(epoch.epoch)  \(epoch.purpose)  from \(RestorePoint.text(epoch.from))  "
+                            + epoch.regions.joined(separator: ", "))
+                }
+            }
+        }
+    }
+
+    struct Destroy: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "End a key epoch of a local cluster for ever, in all its regions.",
+            discussion: """
+                Nobody opens again what was sealed in it: not what is queued, which is held then, and not what a backup brings \
+                back. Copies of the keyring's folder have to go too: they hold the key.
+
+                EXAMPLE
+                  zegel keyring destroy --dir /var/tmp/zegel --epoch 20784 --yes
+                """)
+
+        @Option(name: .long, help: ArgumentHelp("The local cluster.", valueName: "dir"))
+        var dir: String
+        @Option(name: .long, help: ArgumentHelp("The epoch: zegel keyring list.", valueName: "number"))
+        var epoch: Int32
+        @Option(name: .long, help: ArgumentHelp("content or metadata.", valueName: "purpose"))
+        var purpose = "content"
+        @Flag(name: .long, help: "Also an epoch that is not over: mail sealed in it cannot be delivered.")
+        var evenCurrent = false
+        @OptionGroup var confirmation: Confirmation
+
+        func run() async throws {
+            try await reporting {
+                let epochs = try KeyringEpochs(localClusterIn: dir)
+                try confirmation.ask(
+                    "close for ever what was sealed with the \(purpose) key of epoch \(epoch)")
+                try epochs.destroy(purpose, epoch: epoch, evenCurrent: evenCurrent)
+                say("the \(purpose) key of epoch \(epoch) is destroyed")
             }
         }
     }

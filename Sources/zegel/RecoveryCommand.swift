@@ -23,7 +23,7 @@ struct RecoveryCommand: AsyncParsableCommand {
             """,
         subcommands: [
             Enable.self, List.self, Create.self, Verify.self, Restore.self, Reconcile.self, Promote.self,
-            HeldCommand.self,
+            HeldCommand.self, Drill.self,
         ])
 
     /// The cluster's folder.

@@ -167,6 +167,29 @@ struct KeyringStoreTests {
                 atPath: "\(fixture.directory.path)/keyring/content-\(fixture.epoch).key"))
     }
 
+    @Test("what was sealed in a destroyed epoch opens with none of the keys that are left")
+    func shredded() throws {
+        let fixture = try KeyringFixture()
+        let (record, _, _) = try fixture.sealed(.content)
+        let entry = try record.entry(for: "a")
+        let all = try fixture.keyring.publicKeys()
+        try fixture.keyring.destroy(.content, epoch: fixture.epoch)
+        let left = try fixture.keyring.publicKeys()
+        #expect(left.count == all.count - 1 && left.count >= 3)
+        for key in left {
+            let loaded = try #require(try fixture.keyring.load(.init(key.purpose, key.epoch)))
+            for purpose in [KeyPurpose.content, .metadata] {
+                for epoch in Set(all.map(\.epoch)) {
+                    let context = BatchKeyContext(
+                        id: record.id, tenant: record.tenant, purpose: purpose, epoch: epoch)
+                    #expect(throws: KeyServiceError.malformed) {
+                        try entry.unwrap(with: loaded.key, context: context)
+                    }
+                }
+            }
+        }
+    }
+
     @Test("a key that the keyring does not have is unavailable, never destroyed")
     func absent() async throws {
         let fixture = try KeyringFixture()

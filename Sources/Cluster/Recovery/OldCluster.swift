@@ -61,8 +61,11 @@ struct OldCluster: Sendable {
     func isThere(_ shard: RestoreState.Shard) async -> Bool { await !members(shard).isEmpty }
 
     /// The member of a shard that knows most: of the newest timeline the one that leads, else the one that has most.
+    /// - Parameter mayWork: also while workers and edges go on: what it tells is old a moment later.
     /// - Throws: `state` when none lives, or when workers go on delivering from one.
-    func member(_ shard: RestoreState.Shard) async throws(ClusterError) -> HistorySource {
+    func member(
+        _ shard: RestoreState.Shard, mayWork: Bool = false
+    ) async throws(ClusterError) -> HistorySource {
         let all = await members(shard)
         func rank(_ source: HistorySource) -> (Int, Int, Date) {
             let standing = source.standing
@@ -74,6 +77,7 @@ struct OldCluster: Sendable {
                 "no member of shard \(shard.name) in \(cluster.layout.directory) answers: start one (zegel local up --dir "
                     + "\(cluster.layout.directory) --workers 0 --edges 0), or ask the archive (--archive)")
         }
+        if mayWork { return best }
         let busy = all.filter { !$0.standing.follows }
         let workers = busy.map(\.standing.livingWorkers).max() ?? 0
         let edges = busy.map(\.standing.edges).max() ?? 0

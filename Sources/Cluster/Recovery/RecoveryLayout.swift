@@ -33,6 +33,12 @@ struct RecoveryLayout: Sendable, Equatable {
     func segments(_ shard: String) -> String { "\(segments)/\(shard)" }
     /// An archive that is recovered to its end, to be asked.
     func aside(_ shard: String) -> String { "\(folder)/aside-\(shard)" }
+    /// Where a drill restores to, unless another place was named.
+    var drill: String { folder + "/drill" }
+    /// Held by the drill that is under way.
+    var drillLock: String { folder + "/drill.lock" }
+    /// The reports of drills.
+    var drills: String { folder + "/drills" }
     /// What a cluster was restored from, and how far that has come.
     var restore: String { cluster.directory + "/restore.json" }
 }

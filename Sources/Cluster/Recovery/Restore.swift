@@ -54,9 +54,7 @@ extension ClusterRecovery {
             let began = ContinuousClock.now
             state.shards[index].incarnation = try await restore(
                 state.shards[index], to: moment, target, repository, say)
-            let took = ContinuousClock.now - began
-            state.shards[index].seconds =
-                Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18
+            state.shards[index].seconds = Self.seconds(since: began)
             state.shards[index].isDone = true
             try state.save(target.files.restore)
         }

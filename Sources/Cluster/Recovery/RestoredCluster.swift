@@ -184,6 +184,28 @@ public struct RestoredCluster: Sendable {
         return path
     }
 
+    /// Has whoever leads the old cluster's shards tell what happened since, as far as that has come: it goes on meanwhile, and nothing
+    /// that is told counts for more than a rehearsal.
+    /// - Returns: of each shard that has a member that answers.
+    func rehearse(with old: OldCluster) async throws(ClusterError) -> [Report] {
+        let state = try state(for: "zegel recovery drill")
+        var reports: [Report] = []
+        for shard in state.shards where await old.isThere(shard) {
+            let server = try target.server(shard.name, programs, passwords: passwords())
+            let report = try await server.run { (process) throws(ClusterError) in
+                try await server.awaitReady(process)
+                var told = Told(report: Report(shard: shard.name), heldTenants: [])
+                try await tell(shard, state.moment, server, old.member(shard, mayWork: true), &told)
+                told.report.deliveries = try await ClusterRecovery.asOwner(server) {
+                    try RestoredLedger.tally($0)
+                }
+                return told.report
+            }
+            reports.append(report)
+        }
+        return reports
+    }
+
     /// Has one source tell.
     private func tell(
         _ shard: RestoreState.Shard, _ moment: Date, _ server: RestoredServer, _ source: HistorySource,

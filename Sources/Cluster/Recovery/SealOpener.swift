@@ -95,4 +95,49 @@ struct SealOpener: Sendable {
         return RecipientAddress(
             message: recipient.message, number: recipient.number, address: envelope.address.description)
     }
+
+    /// What became of opening one seal.
+    enum Outcome: Sendable, Equatable {
+        /// It opened, and is what was sealed.
+        case opened
+        /// Its key is destroyed: nobody opens it again.
+        case destroyed
+        /// It did not open.
+        case failed(String)
+    }
+
+    /// Opens a message's envelope, and its content where that is there, which is held against its digest.
+    /// - Returns: of the envelope, and of the content; nil: there is none.
+    func examine(_ message: SealedMessage) async -> (envelope: Outcome, content: Outcome?) {
+        let envelope = await outcome {
+            let key = try await key(
+                .metadata, message.metadataKey, message: message.id, tenant: message.tenant)
+            _ = try Envelope(
+                decoding: SealedField.open(
+                    message.sealedEnvelope, key: key, context: key.context, field: SealedField.envelope))
+        }
+        guard let reference = message.contentKey else { return (envelope, nil) }
+        let content = await outcome {
+            let key = try await key(.content, reference, message: message.id, tenant: message.tenant)
+            var opener = FrameOpener(key: key, context: key.context)
+            var hasher = ContentHasher()
+            for frame in message.frames { hasher.update(try opener.open(frame).bytes) }
+            try opener.finish()
+            // Each is its own frame's proof; the digest is the whole one's.
+            let digest = try KeyedDigest.content(hasher.finish(), key: key, context: key.context)
+            guard digest == message.keyedDigest else { throw SealingError.integrityFailure }
+        }
+        return (envelope, content)
+    }
+
+    private func outcome(_ body: () async throws -> Void) async -> Outcome {
+        do {
+            try await body()
+            return .opened
+        } catch KeyServiceError.destroyed {
+            return .destroyed
+        } catch {
+            return .failed("\(error)")
+        }
+    }
 }

@@ -10,7 +10,7 @@ import Synchronization
 
 /// The private region keys of one region on disk.
 public final class Keyring: Sendable {
-    private struct Slot: Hashable {
+    struct Slot: Hashable {
         var purpose: KeyPurpose
         var epoch: Int32
 
@@ -33,7 +33,7 @@ public final class Keyring: Sendable {
         }
     }
 
-    private struct Loaded {
+    struct Loaded {
         var key: XWingMLKEM768X25519.PrivateKey
         var publicHalf: RegionKey
     }
@@ -151,7 +151,7 @@ public final class Keyring: Sendable {
 
     private func forget(_ slot: Slot) { loaded.withLock { _ = $0.removeValue(forKey: slot) } }
 
-    private func load(_ slot: Slot) throws(KeyringError) -> Loaded? {
+    func load(_ slot: Slot) throws(KeyringError) -> Loaded? {
         if let found = loaded.withLock({ $0[slot] }) { return found }
         guard let bytes = try directory.read(slot.keyFile) else { return nil }
         guard let read = Self.decode(bytes, slot: slot, region: region) else {
