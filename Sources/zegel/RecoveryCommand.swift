@@ -210,7 +210,7 @@ struct RecoveryCommand: AsyncParsableCommand {
         @Option(
             name: .long,
             help: ArgumentHelp(
-                "Only this shard: the first, which has tenants and credentials.", valueName: "name"))
+                "Only this shard; tenants and credentials are taken from the first.", valueName: "name"))
         var shard: String?
         @Flag(name: .long, help: "Print JSON.")
         var json = false

@@ -207,6 +207,26 @@ struct APIServerTests {
         await late.close()
     }
 
+    @Test(
+        "a place in a shard that was restored alone goes on here, and keeps the places in shards that are elsewhere"
+    )
+    func elsewhere() async throws {
+        let fixture = try await APIFixture.make()
+        let key = try await fixture.apiKey(tenant: "demo")
+        _ = try await fixture.accept()
+        try await fixture.serving { api in
+            let client = try api.client(key)
+            let page = try await client.events(after: "", atLeast: 1)
+            var cursor = try FeedCursor(page.next)
+            let other = FeedPosition(incarnation: UUID(), arrived: 5, id: UUID())
+            cursor.positions["zz"] = other
+            _ = try await fixture.accept()
+            let next = try await client.events(after: cursor.text, atLeast: 1)
+            #expect(next.events.count == 1)
+            #expect(try FeedCursor(next.next).positions["zz"] == other)
+        }
+    }
+
     @Test("broken requests get a problem that says what is wrong")
     func problems() async throws {
         let fixture = try await APIFixture.make()

@@ -16,13 +16,6 @@ extension ClusterRecovery {
         say: @escaping @Sendable (String) -> Void
     ) async throws(ClusterError) -> RestoreState {
         _ = try recoveryPlan()
-        if let only, only != plan.shards.first?.name {
-            _ = try plan.shard(only)
-            throw ClusterError(
-                .usage,
-                "--shard \(only): tenants and credentials are in shard \(plan.shards.first?.name ?? "a"), and a cluster without them "
-                    + "delivers nothing; restore all shards, or that one")
-        }
         let repository = try BackupRepository(layout, programs)
         let target = RestoreTarget(ClusterLayout(directory: directory))
         guard target.layout.directory != cluster.layout.directory else {
@@ -45,8 +38,14 @@ extension ClusterRecovery {
             if state.stage != .restoring { return state }
             say("going on with a restore that was broken off")
         } else {
-            let found = try await findings(shards(only), repository)
+            let wanted = try shards(only)
+            var needed = wanted
+            if let first = plan.shards.first, !wanted.contains(where: { $0.name == first.name }) {
+                needed.append(first)
+            }
+            let found = try await findings(needed, repository)
             state = try chosen(found, try RestorePoint.demand(text, in: commonWindow(found)))
+            if needed.count > wanted.count { state.control = state.shards.removeLast() }
         }
         let moment = state.moment
         try target.begin(state, plan: plan, from: cluster.layout)
@@ -58,6 +57,7 @@ extension ClusterRecovery {
             state.shards[index].isDone = true
             try state.save(target.files.restore)
         }
+        try await bringControl(&state, target, repository, say)
         state.stage = .restored
         try state.save(target.files.restore)
         return state
@@ -146,6 +146,27 @@ extension ClusterRecovery {
         // From here on it starts as it is.
         try server.configure(recovery: [])
         return incarnation
+    }
+
+    /// Takes tenants and credentials from the first shard, as they were at the moment: a cluster without them delivers nothing.
+    private func bringControl(
+        _ state: inout RestoreState, _ target: RestoreTarget, _ repository: BackupRepository,
+        _ say: @escaping @Sendable (String) -> Void
+    ) async throws(ClusterError) {
+        guard let control = state.control, !control.isDone, let shard = state.shards.first else { return }
+        say("shard \(control.name): recovering it aside, for tenants and credentials")
+        let aside = AsideRecovery(target: target, programs: programs, repository: repository)
+        let moment = state.moment
+        let server = try target.server(shard.name, programs, passwords: target.writePasswords(programs.user))
+        try await aside.run(control, to: moment, timeline: control.timeline) {
+            (source, _) throws(ClusterError) in
+            try await server.run { (process) throws(ClusterError) in
+                try await server.awaitReady(process)
+                try await Self.asOwner(server) { try ControlCopy(link: source.link).run($0) }
+            }
+        }
+        state.control?.isDone = true
+        try state.save(target.files.restore)
     }
 
     static func migrate(_ server: RestoredServer) async throws(ClusterError) {

@@ -51,6 +51,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
     public var stage: Stage
     /// The shards.
     public var shards: [Shard]
+    /// The first shard, where it is not among these: tenants and credentials are taken from it; nil: it is one of these.
+    public var control: Shard?
     /// The folder of the cluster whose members told what happened since; nil: none did.
     public var asked: String?
     /// Whether somebody told which credentials were revoked since; nil: nobody.

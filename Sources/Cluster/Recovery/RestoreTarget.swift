@@ -93,6 +93,15 @@ struct RestoreTarget: Sendable {
             log: layout.log(of: "restored-\(shard)"), passwords: passwords)
     }
 
+    /// Writes the superuser's password for a server that asks others.
+    /// - Returns: the file.
+    func writePasswords(_ owner: MachineUser?) throws(ClusterError) -> String {
+        try ClusterFiles.folder(files.folder, mode: 0o711)
+        let password = try ClusterFiles.text(layout.password(of: LedgerSite.superuser)) ?? ""
+        try files.writePasswords(password, owner: owner)
+        return files.passwords
+    }
+
     /// Makes a folder empty.
     func clear(_ folder: String, owner: MachineUser?) throws(ClusterError) {
         do {

@@ -148,11 +148,22 @@ public struct RestoredCluster: Sendable {
                     say("shard \(shard.name): asking the end of its archive")
                     try await tell(shard, moment, server, source, &told)
                 }
+                if let control = state.control {
+                    try await withArchive(of: control, in: state.source, say, &told) {
+                        (source, told) throws(ClusterError) in
+                        try await tellControl(control, server, source, mayReplace: shard.told == nil, &told)
+                    }
+                }
             }
             if let old {
                 say("shard \(shard.name): asking its members in \(old.cluster.layout.directory)")
                 let source = try await old.member(shard)
                 try await tell(shard, moment, server, source, &told)
+                if let control = state.control {
+                    // Its own mail goes on: nothing of it is here.
+                    let first = try await old.member(control, mayWork: true)
+                    try await tellControl(control, server, first, mayReplace: true, &told)
+                }
                 // Whoever began to work meanwhile would send what was just released.
                 let after = try await old.member(shard)
                 guard after.standing.work == source.standing.work else {
@@ -176,13 +187,7 @@ public struct RestoredCluster: Sendable {
         }
     }
 
-    private func passwords() throws(ClusterError) -> String {
-        let path = target.files.passwords
-        try ClusterFiles.folder(target.files.folder, mode: 0o711)
-        let password = try ClusterFiles.text(target.layout.password(of: LedgerSite.superuser)) ?? ""
-        try target.files.writePasswords(password, owner: programs.user)
-        return path
-    }
+    private func passwords() throws(ClusterError) -> String { try target.writePasswords(programs.user) }
 
     /// Has whoever leads the old cluster's shards tell what happened since, as far as that has come: it goes on meanwhile, and nothing
     /// that is told counts for more than a rehearsal.
@@ -211,6 +216,40 @@ public struct RestoredCluster: Sendable {
         _ shard: RestoreState.Shard, _ moment: Date, _ server: RestoredServer, _ source: HistorySource,
         _ told: inout Told
     ) async throws(ClusterError) {
+        try await demandSame(shard, server, source)
+        let (link, isFinal, mayReplace) = (source.link, source.isFinal, source.isFinal || shard.told == nil)
+        if shard.name == plan.shards.first?.name, try target.state()?.control == nil {
+            try await tellControl(shard, server, source, mayReplace: mayReplace, &told)
+        }
+        let held = told.heldTenants
+        let brought = try await ClusterRecovery.asOwner(server) { session in
+            try Reconciliation(link: link, moment: moment, isFinal: isFinal, heldTenants: held).run(session)
+        }
+        told.report.brought.broughtOver += brought.broughtOver
+        told.report.brought.events += brought.events
+        if !isFinal { told.report.toldUntil = source.standing.newest }
+    }
+
+    /// Has the shard with tenants and credentials tell which were revoked.
+    private func tellControl(
+        _ shard: RestoreState.Shard, _ server: RestoredServer, _ source: HistorySource, mayReplace: Bool,
+        _ told: inout Told
+    ) async throws(ClusterError) {
+        try await demandSame(shard, server, source)
+        let link = source.link
+        let (result, held) = try await ClusterRecovery.asOwner(server) { session in
+            (
+                try ControlReconciliation(link: link, mayReplace: mayReplace).run(session),
+                try ControlReconciliation.heldTenants(session)
+            )
+        }
+        told.heldTenants = held
+        told.report.control = (told.report.control ?? ControlReconciliation.Result()).adding(result)
+    }
+
+    private func demandSame(
+        _ shard: RestoreState.Shard, _ server: RestoredServer, _ source: HistorySource
+    ) async throws(ClusterError) {
         guard source.standing.system == shard.system else {
             throw ClusterError(
                 .usage,
@@ -223,24 +262,6 @@ public struct RestoredCluster: Sendable {
                 "\(source.name) has version \(source.standing.schema) of the schema, and this program's is \(schema): bring it "
                     + "up to date first (zegel migrate)")
         }
-        let (link, isFinal, mayReplace) = (source.link, source.isFinal, source.isFinal || shard.told == nil)
-        if shard.name == plan.shards.first?.name {
-            let (result, held) = try await ClusterRecovery.asOwner(server) { session in
-                (
-                    try ControlReconciliation(link: link, mayReplace: mayReplace).run(session),
-                    try ControlReconciliation.heldTenants(session)
-                )
-            }
-            told.heldTenants = held
-            told.report.control = (told.report.control ?? ControlReconciliation.Result()).adding(result)
-        }
-        let held = told.heldTenants
-        let brought = try await ClusterRecovery.asOwner(server) { session in
-            try Reconciliation(link: link, moment: moment, isFinal: isFinal, heldTenants: held).run(session)
-        }
-        told.report.brought.broughtOver += brought.broughtOver
-        told.report.brought.events += brought.events
-        if !isFinal { told.report.toldUntil = source.standing.newest }
     }
 
     /// Recovers a shard's archive to its end, aside, and ends that again.
@@ -262,40 +283,26 @@ public struct RestoredCluster: Sendable {
         if let gap = archive.timelines.gaps(from: set.firstSegment, in: archive.segments).first {
             told.report.missingSegment = "\(gap)"
         }
-        let aside = target.files.aside(shard.name)
-        try ClusterFiles.folder(target.files.folder, mode: 0o711)
-        let server = RestoredServer(
-            programs: programs, data: aside, sockets: "\(target.layout.sockets)/aside-\(shard.name)",
-            log: target.layout.log(of: "aside-\(shard.name)"))
-        try await server.endLeftover()
-        try await repository.endLeftover(into: aside)
-        try target.clear(aside, owner: programs.user)
         say(
             "shard \(shard.name): recovering its archive to the end, aside: \(set.label), "
                 + ClusterRecovery.octets(set.size))
-        try await repository.restore(shard.name, set: set.label, into: aside)
-        try server.configure(recovery: [
-            .init("restore_command", repository.restoreCommand(shard.name, data: aside)),
-            .init("recovery_target_timeline", "\(archive.timelines.newest)"),
-        ])
-        try await server.run { (process) throws(ClusterError) in
-            try await server.awaitRecovered(process) { _ in }
-            try await ClusterRecovery.migrate(server)
-            let (standing, end) = try await ClusterRecovery.asOwner(server) { session in
-                (try RestoredLedger.source(session), try RestoredLedger.position(session))
-            }
+        let aside = AsideRecovery(target: target, programs: programs, repository: repository)
+        let end = RestoreState.Shard(
+            name: shard.name, set: set.label, timeline: archive.timelines.newest, system: shard.system,
+            size: set.size)
+        try await aside.run(end, to: nil, timeline: archive.timelines.newest) {
+            (server, end) throws(ClusterError) in
             guard run.last.map({ end >= $0.start }) ?? true else {
                 throw ClusterError(
                     .state,
                     "the archive of shard \(shard.name) could not be read to its end: zegel recovery verify names what is wrong; the "
                         + "end of \(server.log):\n\(ClusterFiles.tail(server.log, lines: 5))")
             }
+            let standing = try await ClusterRecovery.asOwner(server) { try RestoredLedger.source($0) }
             try await body(
                 HistorySource(
                     name: "the archive of \(old.cluster.layout.directory)", link: server.link,
                     standing: standing, isFinal: false), &told)
         }
-        try target.clear(aside, owner: programs.user)
-        rmdir(aside)
     }
 }

@@ -29,6 +29,8 @@ final class ReplayDesk: Sendable {
         var isClosed = false
         var leaderFailed: ContinuousClock.Instant?
         var memberFailed: [Int: ContinuousClock.Instant] = [:]
+        /// From when on neither its leader nor members enough have answered.
+        var awaySince: ContinuousClock.Instant?
     }
 
     /// The shard's name.
@@ -125,6 +127,7 @@ final class ReplayDesk: Sendable {
         if hasLeader(), isTried {
             do {
                 let holders = try await leader.replayHolders(of: tags, limit: Self.leaderLimit)
+                state.withLock { $0.awaySince = nil }
                 return { .holders(Array(Set($0.flatMap { holders[$0] ?? [] }))) }
             } catch {
                 state.withLock { $0.leaderFailed = .now }
@@ -134,7 +137,13 @@ final class ReplayDesk: Sendable {
             }
         }
         let (known, isEnough) = await askMembers(tags)
-        return { tags in .silence(isThere: tags.contains(where: known.contains), isEnough: isEnough) }
+        let since = state.withLock { state in
+            state.awaySince = isEnough ? nil : state.awaySince ?? .now
+            return state.awaySince
+        }
+        return { tags in
+            .silence(isThere: tags.contains(where: known.contains), isEnough: isEnough, since: since)
+        }
     }
 
     /// What is durable is on one member more than the quorum leaves out: all but one know of everything between them.

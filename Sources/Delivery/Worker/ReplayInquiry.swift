@@ -12,13 +12,15 @@ package enum ReplayWord: Sendable, Equatable {
     /// Its quorum has these messages with the same bytes; none: nobody holds them.
     case holders([ReplayHolder])
     /// Nobody speaks for its quorum. `isThere`: a member knows the bytes, so that its next leader may hold them. `isEnough`: so many
-    /// members have answered that one of them would know whatever was durable.
-    case silence(isThere: Bool, isEnough: Bool)
+    /// members have answered that one of them would know whatever was durable. `since`: from when on too few have, whoever asked; nil: not
+    /// known.
+    case silence(isThere: Bool, isEnough: Bool, since: ContinuousClock.Instant? = nil)
 }
 
 /// The course of one message's questions.
 package struct ReplayInquiry: Sendable {
-    /// How long a message waits for the word of a shard without a leader; then it goes, marked.
+    /// How long a message waits for the word of a shard without a leader; then it goes, marked. Of a shard that has been away for so long
+    /// already the next message waits for nothing.
     package static let bound = Duration.seconds(45)
     /// Between questions to such a shard.
     package static let again = Duration.seconds(2)
@@ -71,7 +73,8 @@ package struct ReplayInquiry: Sendable {
             // The greater id has gone, or may have; or its client has its 250 and this is what it had sent before, or sends again.
             if holders.contains(where: { $0.wasClaimed || $0.isAcknowledged }) { isMarked = true }
             waits.remove(shard)
-        case .silence(let isThere, let isEnough): stayedSilent(shard, mayGo: !isThere && isEnough, at: now)
+        case .silence(let isThere, let isEnough, let since):
+            stayedSilent(shard, mayGo: !isThere && isEnough, since: since, at: now)
         }
         return nil
     }
@@ -84,18 +87,20 @@ package struct ReplayInquiry: Sendable {
         switch stands {
         case true?: first = earlier
         case false?: waits.remove(shard)
-        case nil: stayedSilent(shard, mayGo: false, at: now)
+        case nil: stayedSilent(shard, mayGo: false, since: nil, at: now)
         }
     }
 
     private func precedes(_ other: UUID) -> Bool { other < message }
 
-    private mutating func stayedSilent(_ shard: Int, mayGo: Bool, at now: ContinuousClock.Instant) {
+    private mutating func stayedSilent(
+        _ shard: Int, mayGo: Bool, since away: ContinuousClock.Instant?, at now: ContinuousClock.Instant
+    ) {
         if mayGo {
             waits.remove(shard)
             return
         }
-        let since = silentSince[shard] ?? now
+        let since = min(silentSince[shard] ?? now, away ?? now)
         silentSince[shard] = since
         guard now - since >= Self.bound else { return }
         isMarked = true

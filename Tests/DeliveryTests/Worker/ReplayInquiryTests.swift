@@ -97,6 +97,19 @@ import Testing
         #expect(other.decision == .goes(isMarked: false))
     }
 
+    @Test("Of a shard that has been away for the bound already the next message waits for nothing")
+    func away() {
+        for (away, decision) in [
+            (44, ReplayInquiry.Decision.open), (45, .goes(isMarked: true)), (3600, .goes(isMarked: true)),
+        ] {
+            var inquiry = ReplayInquiry(message: Self.own, shards: [1])
+            let silence = ReplayWord.silence(
+                isThere: false, isEnough: false, since: Self.start - .seconds(away))
+            _ = inquiry.heard(silence, from: 1, at: Self.start)
+            #expect(inquiry.decision == decision, "\(away) s")
+        }
+    }
+
     @Test("Every shard has to speak; once it is a replay no more is asked")
     func severalShards() {
         var inquiry = ReplayInquiry(message: Self.own, shards: [0, 2])
