@@ -76,6 +76,17 @@ enum ClusterFiles {
         guard chmod(path, mode) == 0 else { throw failure("cannot set the rights of \(path)") }
     }
 
+    /// Octets that the disk has left where a path is or will be; nil: nobody knows.
+    static func freeSpace(at path: String) -> Int? {
+        var folder = path as NSString
+        while !FileManager.default.fileExists(atPath: folder as String), folder.length > 1 {
+            folder = folder.deletingLastPathComponent as NSString
+        }
+        var information = statvfs()
+        guard statvfs(folder as String, &information) == 0 else { return nil }
+        return Int(information.f_bavail) * Int(information.f_frsize)
+    }
+
     /// Makes sure that a folder is there; the rights of one that is stay as they are.
     static func folder(_ path: String) throws(ClusterError) {
         do {

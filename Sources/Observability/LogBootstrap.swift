@@ -20,6 +20,19 @@ public enum LogBootstrap {
         }
     }
 
+    /// A logger whose JSON lines are appended to a file that only this user reads. Each is written before the call returns.
+    /// - Throws: when the file cannot be opened.
+    public static func file(_ path: String, label: String) throws -> Logger {
+        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+        let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+        return Logger(label: label) { label in
+            JSONLogHandler(label: label, node: label, logLevel: .info) { line in
+                try? file.write(contentsOf: Data(line))
+            }
+        }
+    }
+
     /// Waits at most two seconds until the lines so far are written.
     public static func flush() { writer.flush(patience: .seconds(2)) }
 }

@@ -151,6 +151,8 @@ public struct ReasonCode: RawRepresentable, Sendable, Hashable, Codable, CustomS
     public static let restoredLost = ReasonCode("restored-lost")
     /// An operator decided so.
     public static let operatorDecision = ReasonCode("operator-decision")
+    /// An operator wants it ended unsent, and its sender told.
+    public static let operatorReturn = ReasonCode("operator-return")
     /// Too much is under way.
     public static let overloaded = ReasonCode("overloaded")
 }

@@ -311,6 +311,11 @@ extension ReasonCode {
             "An operator decided this."
         ),
         (
+            .operatorReturn,
+            "Een beheerder heeft besloten dit bericht niet af te leveren.",
+            "An operator decided not to deliver this message."
+        ),
+        (
             .overloaded,
             "Het systeem is op dit moment te druk; het bericht wordt later geprobeerd.",
             "The system is too busy at this moment; the message is tried later."

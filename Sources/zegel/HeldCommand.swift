@@ -103,7 +103,7 @@ struct HeldCommand: AsyncParsableCommand {
             commandName: "return",
             abstract: "End held deliveries, and tell their senders.",
             discussion: """
-                Nothing is sent to their recipients. A worker ends each as cancelled, with the reason operator-decision, and \
+                Nothing is sent to their recipients. A worker ends each as cancelled, with the reason operator-return, and \
                 writes a notification to the sender, unless that asked for none. One that may have reached its recipient says \
                 so. What cannot be opened any more is held again.
                 """)

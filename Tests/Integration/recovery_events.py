@@ -178,7 +178,7 @@ with folder() as path, restored_clusters():
         report.check("held mail is returned", returned.returncode == 0 and bool(until(
             lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), returned.stderr)
         report.check("each sender is told", len(reports()) == len(unnamed) and all(
-            b"An operator decided this" in content and any(a.startswith("a@demo.test") for a in to) for _, to, content in reports()), str(len(reports())))
+            b"An operator decided not to deliver" in content and any(a.startswith("a@demo.test") for a in to) for _, to, content in reports()), str(len(reports())))
         names = {identity: n for n, identity in outside.names.items()}
         arrived = {message_id(c) for _, _, c in sink.got}
         report.check("and nothing of it was sent", not any(f"<m-{names[i]}@demo.test>" in arrived for i in unnamed if i in names))

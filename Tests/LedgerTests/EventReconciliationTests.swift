@@ -116,15 +116,15 @@ import Testing
     }
 
     @Test
-    func `of several recipients the one that an address names has ended, also where one stands there twice`()
+    func `of several recipients the one that an address names has ended`()
         async throws
     {
         let shard = try await Shard.make()
         _ = try await shard.intake.currentIncarnation()
-        let twice = Mail.make(lanes: ["one.test", "two.test", "three.test"])
+        let named = Mail.make(lanes: ["one.test", "two.test", "three.test"])
         let opened = Mail.make(lanes: ["four.test", "five.test"])
         let closed = Mail.make(lanes: ["six.test", "seven.test"])
-        try await shard.accept([twice, opened, closed])
+        try await shard.accept([named, opened, closed])
         let pair = try await RestoredPair.copy(shard)
         let worker = try await pair.source.newWorker()
         let claims = try await pair.source.work.claim(worker: worker, ClaimRequest(limit: 100, perLane: 10))
@@ -132,11 +132,10 @@ import Testing
             let claim = try #require(claims.first { $0.lane == lane })
             _ = try await pair.source.work.complete([Mail.completion(claim)])
         }
-        // The first two of one message are the same address; of the others the file begins at the moment.
+        // The file begins with the first of them; of the others it begins at the moment.
         let events =
-            try await Self.exported(pair.source, addresses: { $0 < 2 ? "same@bar.test" : "r2@bar.test" })
-            .filter { $0.message == twice.id }
-            + Self.exported(pair.source, since: pair.moment).filter { $0.message != twice.id }
+            try await Self.exported(pair.source).filter { $0.message == named.id }
+            + Self.exported(pair.source, since: pair.moment).filter { $0.message != named.id }
         #expect(
             events.contains { $0.message == opened.id }
                 && !events.contains { $0.kind == .accepted && $0.message == opened.id })
@@ -146,7 +145,7 @@ import Testing
                 RecipientAddress(message: opened.id, number: $0, address: Self.address($0))
             })
         #expect(
-            try await pair.deliveries(twice.id) == [
+            try await pair.deliveries(named.id) == [
                 "0 none ended", "1 none ended", "2 ready duplicate doubt",
             ])
         #expect(try await pair.deliveries(opened.id) == ["0 ready duplicate doubt", "1 none ended"])
@@ -184,7 +183,138 @@ import Testing
             id: UUID(), tenant: "demo", kind: .accepted, message: UUID(), at: Date(), incarnation: UUID())
         await #expect(throws: EventReconciliation.Foreign.self) { try await Self.tell(pair, [foreign]) }
         #expect(try await pair.everything() == before)
+        try await pair.close()
+    }
+
+    @Test func `of a shard without events, or with events that end before the moment, all is held`()
+        async throws
+    {
+        let shard = try await Shard.make()
+        _ = try await shard.intake.currentIncarnation()
+        let message = Mail.make()
+        try await shard.accept([message])
+        let old = try await Self.exported(shard)
+        let pair = try await RestoredPair.copy(shard)
         #expect(try await Self.tell(pair, []).newest == nil)
+        #expect(try await pair.deliveries(message.id) == ["0 held duplicate unknown"])
+        _ = try await Self.tell(pair, old)
+        #expect(try await pair.deliveries(message.id) == ["0 held duplicate unknown"])
+        try await pair.close()
+    }
+
+    @Test func `a message that was shredded has ended for all, also where its addresses were sealed`()
+        async throws
+    {
+        let shard = try await Shard.make()
+        _ = try await shard.intake.currentIncarnation()
+        let (here, stranger) = (Mail.make(lanes: ["one.test", "two.test"]), Mail.make(lanes: ["three.test"]))
+        try await shard.accept([here, stranger])
+        let pair = try await RestoredPair.copy(shard)
+        let since = Mail.make(lanes: ["four.test", "five.test"])
+        try await pair.source.accept([since])
+        let worker = try await pair.source.newWorker()
+        let claims = try await pair.source.work.claim(worker: worker, ClaimRequest(limit: 100, perLane: 10))
+        for claim in claims { _ = try await pair.source.work.complete([Mail.completion(claim)]) }
+        var events = try await Self.exported(pair.source, addresses: { _ in nil })
+        // Nobody speaks for another tenant's message.
+        for index in events.indices where events[index].message == stranger.id {
+            events[index].tenant = "other"
+        }
+        // The beginning of one is missing.
+        events.removeAll { $0.message == since.id && $0.kind == .accepted }
+        let result = try await Self.tell(pair, events)
+        #expect(result.lost == [])
+        #expect(try await pair.deliveries(here.id) == ["0 none ended", "1 none ended"])
+        #expect(try await pair.message(here.id) == "0 open, 0 frames, no key, delivered delivered")
+        #expect(try await pair.deliveries(stranger.id) == ["0 held duplicate unknown"])
+        try await pair.close()
+    }
+
+    @Test func `what is lost is named whatever the file has of it, and an end of another recipient is none`()
+        async throws
+    {
+        let shard = try await Shard.make()
+        _ = try await shard.intake.currentIncarnation()
+        let pair = try await RestoredPair.copy(shard)
+        let (partly, beginning) = (
+            Mail.make(lanes: ["one.test", "two.test"]), Mail.make(lanes: ["three.test"])
+        )
+        try await pair.source.accept([partly, beginning])
+        let worker = try await pair.source.newWorker()
+        let claims = try await pair.source.work.claim(worker: worker, ClaimRequest(limit: 100, perLane: 10))
+        _ = try await pair.source.work.complete([
+            Mail.completion(try #require(claims.first { $0.lane == "two.test" }))
+        ])
+        var events = try await Self.exported(pair.source)
+        // Of one the file has another recipient's end but not that recipient's beginning, of the other no beginning at all.
+        events.removeAll {
+            $0.kind == .accepted && ($0.message == beginning.id || $0.recipient == Self.address(1))
+        }
+        events.append(
+            ToldEvent(
+                id: UUID(), tenant: "demo", kind: .deferred, message: beginning.id,
+                recipient: Self.address(0), at: Date(),
+                incarnation: events.first?.incarnation))
+        #expect(
+            try await Self.tell(pair, events).lost
+                == [partly.id, beginning.id].sorted { $0.uuidString < $1.uuidString })
+        #expect(try await Set(pair.events(beginning.id)) == ["deferred", "unrecoverable restored-lost"])
+        // Another file has the rest.
+        let rest =
+            try await Self.exported(pair.source).filter { $0.message == beginning.id }
+            + [
+                ToldEvent(
+                    id: UUID(), tenant: "demo", kind: .delivered, message: beginning.id,
+                    recipient: Self.address(0), at: Date())
+            ]
+        #expect(try await Self.tell(pair, rest).lost == [])
+        #expect(try await Set(pair.events(beginning.id)) == ["accepted", "deferred", "delivered"])
+        try await pair.close()
+    }
+
+    @Test func `what events told to have ended stays so when an archive is asked later`() async throws {
+        let shard = try await Shard.make()
+        _ = try await shard.intake.currentIncarnation()
+        let pair = try await RestoredPair.copy(shard)
+        let message = Mail.make()
+        try await pair.source.accept([message])
+        // The archive ends before the delivery did.
+        let end = ToldEvent(
+            id: UUID(), tenant: "demo", kind: .delivered, message: message.id, recipient: Self.address(0),
+            at: Date())
+        _ = try await Self.tell(pair, try await Self.exported(pair.source) + [end])
+        #expect(try await pair.reconcile(isFinal: false).broughtOver == 1)
+        #expect(try await pair.deliveries(message.id) == ["0 none ended"])
+        #expect(try await pair.message(message.id) == "0 open, 0 frames, no key, delivered")
+        try await pair.close()
+    }
+
+    @Test func `what an operator wanted returned is not sent`() async throws {
+        let shard = try await Shard.make()
+        _ = try await shard.intake.currentIncarnation()
+        let message = Mail.make()
+        try await shard.accept([message])
+        let pair = try await RestoredPair.copy(shard)
+        try await pair.source.execute("UPDATE ledger.delivery SET state = 'held'")
+        let count = try await pair.source.owner.withConnection {
+            try await $0.perform { try HeldDeliveries.decide(.giveBack, HeldSelection(tenant: "demo"), $0) }
+        }
+        #expect(count == 1)
+        _ = try await Self.tell(pair, try await Self.exported(pair.source))
+        #expect(try await pair.deliveries(message.id) == ["0 held duplicate doubt"])
+        // Whoever leads knows that it is to be returned.
+        try await pair.reconcile()
+        #expect(try await pair.deliveries(message.id) == ["0 ready open"])
+        #expect(try await pair.inside { try $0.query("SELECT returned FROM ledger.delivery")[0].bool(0) })
+        // A worker that began before there were returns would send it.
+        let worker = try await pair.source.newWorker()
+        try await pair.source.execute(
+            "UPDATE ledger.worker_heartbeat SET started_at = '2020-01-01' WHERE id = '\(worker)'")
+        await #expect(throws: PostgresError.self) {
+            try await pair.source.owner.withConnection {
+                try await $0.perform { _ = try HeldDeliveries.decide(.giveBack, HeldSelection(), $0) }
+            }
+        }
         try await pair.close()
     }
 

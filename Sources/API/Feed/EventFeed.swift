@@ -49,7 +49,8 @@ struct EventFeed: Sendable {
         floor: ReadPosition = ReadPosition()
     ) async throws -> FeedPage {
         // Places in shards that are elsewhere now, since one of them was restored alone, are kept for a reader that goes there.
-        guard cursor.positions.isEmpty || ledgers.contains(where: { cursor.positions[$0.shard] != nil }) else {
+        guard cursor.positions.isEmpty || ledgers.contains(where: { cursor.positions[$0.shard] != nil })
+        else {
             throw Refusal.unknownShard
         }
         let first = try await page(after: cursor, tenant: tenant, limit: limit, floor: floor)

@@ -39,8 +39,8 @@ public struct DrillReport: Sendable, Codable, Equatable {
         public var checksumsHold = false
         /// What was opened.
         public var seals = Seals()
-        /// What its leader told of what happened since; nil: nobody could be asked.
-        public var reconciled: RestoredLedger.Tally?
+        /// What its leader told of what happened to its open deliveries since; nil: nobody could be asked.
+        public var reconciled: Rehearsal?
         /// What is wrong, each in a sentence.
         public var faults: [String] = []
     }
@@ -77,7 +77,7 @@ public struct DrillReport: Sendable, Codable, Equatable {
         let rows = shards.map { shard in
             let seals = "\(shard.seals.opened) of \(shard.seals.tried)"
             let told = shard.reconciled.map {
-                "\($0.ended) ended, \($0.inDoubt + $0.released) open, \($0.unknown) unknown"
+                "\($0.ended) ended, \($0.open) open, \($0.unknown) unknown"
             }
             let cells = [
                 shard.shard, shard.set, ClusterRecovery.octets(shard.size), RestorePoint.text(shard.point),
@@ -103,7 +103,7 @@ public struct DrillReport: Sendable, Codable, Equatable {
             <h1>Recovery drill: <span class="\(passed ? "passed" : "failed")">\(passed ? "passed" : "failed")</span></h1>
             <p>\(Self.escaped(cluster)), \(RestorePoint.text(at)), \(Self.seconds(took)).
             Restored to \(moment.map { RestorePoint.precise($0) } ?? "nothing").
-            RTO \(Self.seconds(rto)), RPO \(Self.seconds(rpo)).</p>
+            \(shards.isEmpty ? "" : "RTO \(Self.seconds(rto)), RPO \(Self.seconds(rpo)).")</p>
             <table><thead><tr>\(heads.map { "<th scope=\"col\">\($0)</th>" }.joined())</tr></thead>
             <tbody>
             \(rows.joined(separator: "\n"))
@@ -131,8 +131,9 @@ public struct DrillReport: Sendable, Codable, Equatable {
     /// Writes it as JSON and as a page, and lets go of the oldest ones.
     /// - Returns: the two files.
     func write(into folder: String) throws(ClusterError) -> [String] {
-        try ClusterFiles.folder(folder, mode: 0o700)
-        let name = "drill-" + RestorePoint.text(at).filter { $0 != ":" && $0 != "-" }
+        try ClusterFiles.folder(folder)
+        let prefix = "drill-\((cluster as NSString).lastPathComponent)-"
+        let name = prefix + RestorePoint.text(at).filter { $0 != ":" && $0 != "-" }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         encoder.dateEncodingStrategy = .custom { date, encoder in
@@ -146,7 +147,7 @@ public struct DrillReport: Sendable, Codable, Equatable {
         try ClusterFiles.write(Array(json) + [0x0A], to: files[0])
         try ClusterFiles.write(page, to: files[1])
         let all = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [])
-            .filter { $0.hasPrefix("drill-") }.sorted()
+            .filter { $0.hasPrefix(prefix) && ($0.hasSuffix("Z.json") || $0.hasSuffix("Z.html")) }.sorted()
         for old in all.dropLast(Self.kept * 2) { unlink("\(folder)/\(old)") }
         return files
     }

@@ -37,7 +37,8 @@ extension ClusterRecovery {
         return counts
     }
 
-    private func atLeader<T: Sendable>(
+    /// Does something at whoever leads a shard.
+    func atLeader<T: Sendable>(
         of shard: ShardPlan, _ body: @escaping @Sendable (PostgresSession) throws -> T
     ) async throws(ClusterError) -> T {
         guard let name = await leader(of: shard) else {

@@ -31,34 +31,51 @@ struct OldCluster: Sendable {
         password = try ClusterFiles.text(cluster.layout.password(of: LedgerSite.superuser)) ?? ""
     }
 
-    /// Its members that answer, with how they stand.
-    private func members(_ shard: RestoreState.Shard) async -> [HistorySource] {
-        var found: [HistorySource] = []
+    private func connect(_ shard: String, in region: RegionPlan) async -> PostgresConnection? {
         let site = LedgerSite(plan: plan, layout: cluster.layout)
+        return try? await PostgresConnection.connect(
+            PostgresConfiguration(
+                site.socket(shard, in: region, role: LedgerSite.superuser, password: password),
+                applicationName: "zegel-recovery", connectTimeout: .seconds(3)))
+    }
+
+    /// Its members that answer, with how they stand.
+    /// - Throws: `state` when one lets us in and does not say how it stands, and no other does.
+    private func members(_ shard: RestoreState.Shard) async throws(ClusterError) -> [HistorySource] {
+        var found: [HistorySource] = []
+        var trouble: String?
         for region in plan.sites {
-            guard let member = region.member(shard.name) else { continue }
-            let configuration = PostgresConfiguration(
-                site.socket(shard.name, in: region, role: LedgerSite.superuser, password: password),
-                applicationName: "zegel-recovery", connectTimeout: .seconds(3))
-            guard let connection = try? await PostgresConnection.connect(configuration) else { continue }
-            let standing = try? await connection.perform { try RestoredLedger.source($0) }
+            guard let member = region.member(shard.name),
+                let connection = await connect(shard.name, in: region)
+            else { continue }
+            let name = "the member of shard \(shard.name) in \(region.name) of \(cluster.layout.directory)"
+            do {
+                let standing = try await connection.perform(deadline: .seconds(600)) {
+                    try RestoredLedger.source($0)
+                }
+                let link = SourceLink(
+                    sockets: RegionLayout(cluster.layout, plan, region).postgresSockets, port: member.port,
+                    database: LedgerSite.database, role: LedgerSite.superuser)
+                found.append(HistorySource(name: name, link: link, standing: standing, isFinal: false))
+            } catch {
+                trouble = "\(name) does not say how it stands: \(error)"
+            }
             await connection.close()
-            guard let standing else { continue }
-            found.append(
-                HistorySource(
-                    name:
-                        "the member of shard \(shard.name) in \(region.name) of \(cluster.layout.directory)",
-                    link: SourceLink(
-                        sockets: RegionLayout(cluster.layout, plan, region).postgresSockets,
-                        port: member.port,
-                        database: LedgerSite.database, role: LedgerSite.superuser),
-                    standing: standing, isFinal: false))
         }
+        if found.isEmpty, let trouble { throw ClusterError(.state, trouble) }
         return found
     }
 
-    /// Whether a member of a shard answers.
-    func isThere(_ shard: RestoreState.Shard) async -> Bool { await !members(shard).isEmpty }
+    /// Whether a member of a shard lets anybody in.
+    func isThere(_ shard: RestoreState.Shard) async -> Bool {
+        for region in plan.sites where region.member(shard.name) != nil {
+            if let connection = await connect(shard.name, in: region) {
+                await connection.close()
+                return true
+            }
+        }
+        return false
+    }
 
     /// The member of a shard that knows most: of the newest timeline the one that leads, else the one that has most.
     /// - Parameter mayWork: also while workers and edges go on: what it tells is old a moment later.
@@ -66,7 +83,7 @@ struct OldCluster: Sendable {
     func member(
         _ shard: RestoreState.Shard, mayWork: Bool = false
     ) async throws(ClusterError) -> HistorySource {
-        let all = await members(shard)
+        let all = try await members(shard)
         func rank(_ source: HistorySource) -> (Int, Int, Date) {
             let standing = source.standing
             return (standing.timeline, standing.follows ? 0 : 1, standing.newest ?? .distantPast)

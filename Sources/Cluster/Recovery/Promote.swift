@@ -29,11 +29,18 @@ extension RestoredCluster {
             let isDoubtful = silent.contains(shard.name)
             let known = held
             let isControl = shard.name == plan.shards.first?.name
+            if isControl && revokes {
+                // First: broken off here, whatever is told later, the next start makes new ones.
+                for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
+            }
+            let isHeldByAll = try whoHolds([]) == nil
             let (tenants, tally, revoked) = try await server.run { (process) throws(ClusterError) in
                 try await server.awaitReady(process)
                 return try await ClusterRecovery.asOwner(server) { session in
                     let tenants = try known ?? ControlReconciliation.heldTenants(session)
-                    if isDoubtful { try Reconciliation.doubt(session, heldTenants: tenants) }
+                    if isDoubtful {
+                        try Reconciliation.doubt(session, heldTenants: isHeldByAll ? nil : tenants)
+                    }
                     let revoked =
                         isControl && revokes
                         ? try ControlReconciliation.revokeAll(session, reissued: DemoTenant.user) : nil
@@ -43,8 +50,6 @@ extension RestoredCluster {
             }
             held = tenants
             if let revoked {
-                // The next start makes them anew.
-                for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
                 say(
                     "nobody told which credentials were revoked since: all \(revoked) credentials and API keys work no more; those of "
                         + "endpoints.json are new")

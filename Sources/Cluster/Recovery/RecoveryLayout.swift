@@ -37,6 +37,8 @@ struct RecoveryLayout: Sendable, Equatable {
     var drill: String { folder + "/drill" }
     /// Held by the drill that is under way.
     var drillLock: String { folder + "/drill.lock" }
+    /// Each use of a key by commands of recovery, one record a line.
+    var audit: String { cluster.logs + "/recovery-keys.log" }
     /// The reports of drills.
     var drills: String { folder + "/drills" }
     /// What a cluster was restored from, and how far that has come.

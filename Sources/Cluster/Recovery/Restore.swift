@@ -10,9 +10,10 @@ extension ClusterRecovery {
     ///   - moment: RFC 3339, with its zone.
     ///   - directory: where the new cluster goes: not there, or empty, or one whose restore to that moment was broken off.
     ///   - only: a shard; nil: all.
+    ///   - isDrill: a drill makes it, and may remove it.
     /// - Returns: what was restored.
     public func restore(
-        to text: String, into directory: String, shard only: String? = nil,
+        to text: String, into directory: String, shard only: String? = nil, isDrill: Bool = false,
         say: @escaping @Sendable (String) -> Void
     ) async throws(ClusterError) -> RestoreState {
         _ = try recoveryPlan()
@@ -26,6 +27,7 @@ extension ClusterRecovery {
         var state: RestoreState
         if let before {
             guard before.source == cluster.layout.directory, RestorePoint.moment(text) == before.moment,
+                before.isDrill != true,
                 try before.shards.map(\.name) == shards(only).map(\.name)
             else {
                 throw ClusterError(
@@ -46,6 +48,8 @@ extension ClusterRecovery {
             let found = try await findings(needed, repository)
             state = try chosen(found, try RestorePoint.demand(text, in: commonWindow(found)))
             if needed.count > wanted.count { state.control = state.shards.removeLast() }
+            if isDrill { state.isDrill = true }
+            try target.demandSpace(state)
         }
         let moment = state.moment
         try target.begin(state, plan: plan, from: cluster.layout)
@@ -182,6 +186,9 @@ extension ClusterRecovery {
         }
     }
 
+    /// How long one piece of work in a restored shard may take: it may copy days of mail.
+    static let workLimit = Duration.seconds(24 * 3600)
+
     /// Does something in a restored shard's database.
     static func asOwner<T: Sendable>(
         _ server: RestoredServer, _ body: @escaping @Sendable (PostgresSession) throws -> T
@@ -189,7 +196,7 @@ extension ClusterRecovery {
         do {
             let connection = try await PostgresConnection.connect(server.owner())
             do {
-                let result = try await connection.perform(body)
+                let result = try await connection.perform(deadline: workLimit, body)
                 await connection.close()
                 return result
             } catch {

@@ -53,6 +53,8 @@ public struct RestoreState: Sendable, Codable, Equatable {
     public var shards: [Shard]
     /// The first shard, where it is not among these: tenants and credentials are taken from it; nil: it is one of these.
     public var control: Shard?
+    /// Whether a drill made it, and may remove it; nil: it did not.
+    public var isDrill: Bool?
     /// The folder of the cluster whose members told what happened since; nil: none did.
     public var asked: String?
     /// Whether somebody told which credentials were revoked since; nil: nobody.

@@ -29,6 +29,16 @@ struct RestoreTarget: Sendable {
         }
     }
 
+    /// Refuses a disk that has no room for what the backups hold, and a tenth more.
+    func demandSpace(_ state: RestoreState) throws(ClusterError) {
+        let needed = (state.shards + (state.control.map { [$0] } ?? [])).map(\.size).reduce(0, +) / 10 * 11
+        guard let free = ClusterFiles.freeSpace(at: layout.directory), free < needed else { return }
+        throw ClusterError(
+            .environment,
+            "there is no room for it: the disk of \(layout.directory) has \(ClusterRecovery.octets(free)) left, and "
+                + "\(ClusterRecovery.octets(needed)) are needed")
+    }
+
     /// Makes the folder and what does not depend on the moment.
     func begin(_ state: RestoreState, plan: ClusterPlan, from source: ClusterLayout) throws(ClusterError) {
         try ClusterFiles.folder(layout.directory, mode: 0o755)

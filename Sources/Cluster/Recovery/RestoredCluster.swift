@@ -3,6 +3,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Settings
 
 /// A cluster that was restored, on its way to be one like any other.
 public struct RestoredCluster: Sendable {
@@ -187,29 +188,16 @@ public struct RestoredCluster: Sendable {
         }
     }
 
-    private func passwords() throws(ClusterError) -> String { try target.writePasswords(programs.user) }
-
-    /// Has whoever leads the old cluster's shards tell what happened since, as far as that has come: it goes on meanwhile, and nothing
-    /// that is told counts for more than a rehearsal.
-    /// - Returns: of each shard that has a member that answers.
-    func rehearse(with old: OldCluster) async throws(ClusterError) -> [Report] {
-        let state = try state(for: "zegel recovery drill")
-        var reports: [Report] = []
-        for shard in state.shards where await old.isThere(shard) {
-            let server = try target.server(shard.name, programs, passwords: passwords())
-            let report = try await server.run { (process) throws(ClusterError) in
-                try await server.awaitReady(process)
-                var told = Told(report: Report(shard: shard.name), heldTenants: [])
-                try await tell(shard, state.moment, server, old.member(shard, mayWork: true), &told)
-                told.report.deliveries = try await ClusterRecovery.asOwner(server) {
-                    try RestoredLedger.tally($0)
-                }
-                return told.report
-            }
-            reports.append(report)
+    /// Whose deliveries in doubt are held: these tenants' or, where the cluster is told so, everybody's (nil).
+    func whoHolds(_ tenants: [String]) throws(ClusterError) -> [String]? {
+        do {
+            return DeliverySettings(try Settings(assignments: plan.settings)).inDoubt == .hold ? nil : tenants
+        } catch {
+            throw ClusterError(.configuration, "\(error)")
         }
-        return reports
     }
+
+    private func passwords() throws(ClusterError) -> String { try target.writePasswords(programs.user) }
 
     /// Has one source tell.
     private func tell(
@@ -221,7 +209,7 @@ public struct RestoredCluster: Sendable {
         if shard.name == plan.shards.first?.name, try target.state()?.control == nil {
             try await tellControl(shard, server, source, mayReplace: mayReplace, &told)
         }
-        let held = told.heldTenants
+        let held = try whoHolds(told.heldTenants)
         let brought = try await ClusterRecovery.asOwner(server) { session in
             try Reconciliation(link: link, moment: moment, isFinal: isFinal, heldTenants: held).run(session)
         }

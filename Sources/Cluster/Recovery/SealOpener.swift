@@ -5,6 +5,7 @@ import Foundation
 import Ledger
 import Logging
 import NIOPosix
+import Observability
 import SMTP
 import Sealing
 
@@ -17,9 +18,10 @@ struct SealOpener: Sendable {
     /// - Parameters:
     ///   - keyring: the folder of its private keys.
     ///   - socket: where it is served meanwhile.
+    ///   - audit: a file that gets a record of each use of a key.
     ///   - batchKeys: those that are needed.
     static func with<T: Sendable>(
-        keyring: String, region: String, socket: String, _ batchKeys: [BatchKeyRow],
+        keyring: String, region: String, socket: String, audit: String, _ batchKeys: [BatchKeyRow],
         _ body: @Sendable (SealOpener) async throws -> T
     ) async throws(ClusterError) -> T {
         do {
@@ -31,8 +33,7 @@ struct SealOpener: Sendable {
                     .init(
                         path: socket, name: "recovery", purposes: [.content, .metadata], userIDs: [geteuid()])
                 ],
-                audit: Logger(label: "zegel-recovery", factory: { _ in SwiftLogNoOpLogHandler() }),
-                group: group)
+                audit: try LogBootstrap.file(audit, label: "zegel-recovery"), group: group)
             try await server.start()
             do {
                 let client = try await KeyringClient(path: socket, group: group)

@@ -9,7 +9,7 @@ extension RestoredCluster {
         _ told: inout Told
     ) async throws(ClusterError) {
         let addresses = try await addresses(shard, server)
-        let held = told.heldTenants
+        let held = try whoHolds(told.heldTenants)
         let result = try await ClusterRecovery.asOwner(server) { session in
             var events = try ExportedEvents(paths, shard: shard.name)
             return try EventReconciliation(moment: moment, heldTenants: held, addresses: addresses)
@@ -35,7 +35,7 @@ extension RestoredCluster {
         let region = try plan.region(try plan.shard(shard.name).home)
         return try await SealOpener.with(
             keyring: RegionLayout(target.layout, plan, region).keyring, region: region.name,
-            socket: "\(target.layout.sockets)/recovery-\(shard.name).sock", keys
+            socket: "\(target.layout.sockets)/recovery-\(shard.name).sock", audit: target.files.audit, keys
         ) { opener in
             var all: [RecipientAddress] = []
             for recipient in recipients {

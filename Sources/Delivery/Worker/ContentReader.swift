@@ -48,6 +48,18 @@ struct ContentReader: Sendable {
         return try await verify(delivery, key)
     }
 
+    /// The first bytes of a delivery that is not sent; empty where they cannot be opened.
+    func head(_ delivery: PreparedDelivery) async -> [UInt8] {
+        guard let key = delivery.contentKey else { return [] }
+        var frame = delivery.frames?.frames.first
+        if frame == nil {
+            let message = delivery.claim.reference.message
+            frame = try? await ledger.frames(of: message, from: 0, count: 1).first
+        }
+        var opener = FrameOpener(key: key, context: key.context)
+        return frame.flatMap { try? opener.open($0).bytes } ?? []
+    }
+
     private static func openWhole(
         _ delivery: PreparedDelivery, _ key: MessageKey, _ frames: [[UInt8]]
     ) throws -> OpenedContent {

@@ -123,8 +123,9 @@ final class MessageOpener: Sendable {
             metadataKey = metadata
             var content: MessageKey?
             do { content = try await key(claim, .content, claim.contentKey, records) } catch {
-                // Nothing of it is sent.
-                guard claim.isReturned else { throw error }
+                // Nothing of it is sent, and it may be gone for good.
+                let isGone = error as? KeyServiceError == .destroyed || error is SealingError
+                guard claim.isReturned, isGone || error as? KeyServiceError == .malformed else { throw error }
             }
             let (envelope, recipients) = try Self.openEnvelope(claim, metadata)
             let facts = DeliveryFacts(

@@ -158,7 +158,7 @@ package struct Settlement: Sendable {
     package static func returned(_ facts: DeliveryFacts) -> Settlement {
         var settlement = Settlement()
         let mayHaveArrived = facts.possibleDuplicate
-        var words = BilingualText(ReasonCode.operatorDecision.sentence)
+        var words = BilingualText(ReasonCode.operatorReturn.sentence)
         if mayHaveArrived { words = words.followed(by: BilingualText(ReasonCode.finalDotInDoubt.sentence)) }
         for recipient in facts.recipients {
             // RFC 3463: nothing more is known than that it failed.
@@ -170,14 +170,14 @@ package struct Settlement: Sendable {
             settlement.ended.append(EndedRecipient(number: recipient.number, state: .cancelled))
             settlement.events.append(
                 Event(
-                    recipient: recipient.number, kind: .cancelled, reason: .operatorDecision,
+                    recipient: recipient.number, kind: .cancelled, reason: .operatorReturn,
                     possibleDuplicate: mayHaveArrived, detail: detail))
             let notify = recipient.envelope.notify ?? [.failure]
             guard facts.hasSender, !facts.isNotification, notify.contains(.failure) else { continue }
             settlement.reports.append(
                 Report(
                     recipient: recipient, action: .failed, status: status, explanation: words,
-                    reason: .operatorDecision))
+                    reason: .operatorReturn))
         }
         return settlement
     }

@@ -228,19 +228,22 @@ struct ShardWorker: Sendable {
             isKnown.keysAre(nil)
         }
         if !opened.locked.isEmpty { await giveBack(opened.locked, worker) }
-        for delivery in opened.ready where delivery.claim.isReturned { await giveToSender(delivery) }
-        let ready = opened.ready.filter { delivery in
-            if delivery.claim.isReturned { return false }
-            guard let first = replayed[delivery.claim.reference.message] else { return true }
-            end(delivery, asReplayOf: first)
-            return false
+        var ready: [PreparedDelivery] = []
+        for delivery in opened.ready {
+            if let first = replayed[delivery.claim.reference.message] {
+                end(delivery, asReplayOf: first)
+            } else if delivery.claim.isReturned {
+                await giveToSender(delivery)
+            } else {
+                ready.append(delivery)
+            }
         }
         await runner.release(giveBack(runner.board.offer(ready)))
     }
 
     /// Ends a delivery that an operator returns, with its notification, which has the message's header where that can still be opened.
     private func giveToSender(_ delivery: PreparedDelivery) async {
-        let head = (try? await runner.contents.open(delivery))?.head ?? []
+        let head = await runner.contents.head(delivery)
         load.dropped([delivery.claim.lane])
         let now = Date()
         let reference = delivery.claim.reference

@@ -56,13 +56,12 @@ public struct EventReconciliation: Sendable {
             try RestoredLedger.prepare(session, moment: moment)
             let incarnations = try load(session, next)
             var result = Result()
-            guard let newest = try session.query("SELECT max(at) FROM told").first?.optionalTimestamp(0)
-            else { return result }
-            result.newest = newest
-            try demandOwn(session, incarnations)
+            result.newest = try session.query("SELECT max(at) FROM told").first?.optionalTimestamp(0)
+            if result.newest != nil { try demandOwn(session, incarnations) }
             try findRecipients(session)
             result.events = try copyEvents(session)
             try weigh(session)
+            // Also where there was none: what nobody knows is held.
             try Reconciliation.settle(session, heldTenants: heldTenants)
             result.lost = try nameLost(session)
             return result
@@ -97,10 +96,15 @@ public struct EventReconciliation: Sendable {
                     .textArray(some.map(\.address)),
                 ])
         }
-        // A file may hold an event twice.
+        // A file may hold an event twice: once while its address was sealed. And nobody speaks for another tenant's message.
         try session.execute(
             """
-            DELETE FROM told t USING told other WHERE other.id = t.id AND other.ctid < t.ctid;
+            CREATE INDEX ON told (id);
+            ANALYZE told;
+            DELETE FROM told t USING told other WHERE other.id = t.id
+                AND ((other.address IS NOT NULL) > (t.address IS NOT NULL)
+                     OR (other.address IS NOT NULL) = (t.address IS NOT NULL) AND other.ctid < t.ctid);
+            DELETE FROM told t USING ledger.message m WHERE m.id = t.message_id AND m.tenant <> t.tenant;
             CREATE INDEX ON told (message_id);
             ANALYZE told
             """)
@@ -129,7 +133,7 @@ public struct EventReconciliation: Sendable {
             """
             SELECT EXISTS (SELECT 1 FROM ledger.incarnation WHERE id = ANY ($1))
                 OR EXISTS (SELECT 1 FROM told t JOIN ledger.message m ON m.id = t.message_id)
-                OR EXISTS (SELECT 1 FROM told t JOIN ledger.event e ON e.id = t.id)
+                OR EXISTS (SELECT 1 FROM told t JOIN ledger.event e ON e.message_id = t.message_id AND e.id = t.id)
             """, [.uuidArray(Array(incarnations))]
         ).first?.bool(0)
         guard isOwn == true else { throw Foreign() }
@@ -151,34 +155,37 @@ public struct EventReconciliation: Sendable {
                   AND NOT EXISTS (SELECT 1 FROM their_address a WHERE a.message_id = told.message_id AND a.no = told.no);
             UPDATE told t SET no = e.rcpt_no FROM ledger.event e
                 WHERE t.no IS NULL AND e.message_id = t.message_id AND e.id = t.id;
-            -- One address may stand in an envelope twice: the first of its ends is the first one's.
+            UPDATE told t SET no = a.no FROM their_address a
+                WHERE t.no IS NULL AND a.message_id = t.message_id AND a.address = t.address;
+            -- A message of one recipient needs no address; one that is not here needs the right one, if there is any.
             UPDATE told t SET no = x.no FROM (
-                SELECT e.id, a.no FROM (
-                    SELECT id, message_id, address, kind,
-                           row_number() OVER (PARTITION BY message_id, address, kind ORDER BY at, id) AS nth
-                    FROM told WHERE no IS NULL AND address IS NOT NULL) e
-                JOIN (SELECT message_id, address, no, count(*) OVER w AS of,
-                             row_number() OVER (w ORDER BY no) AS nth
-                      FROM their_address WINDOW w AS (PARTITION BY message_id, address)) a
-                  ON a.message_id = e.message_id AND a.address = e.address
-                 AND (a.nth = e.nth AND e.kind IN \(Self.ends) OR a.of = 1)) x
-                WHERE x.id = t.id;
-            -- A message of one recipient needs no address.
-            UPDATE told t SET no = x.no FROM (
-                SELECT message_id, min(no) AS no FROM (
-                    SELECT r.message_id, r.rcpt_no AS no FROM ledger.recipient r
-                        WHERE r.message_id IN (SELECT message_id FROM told WHERE no IS NULL)
-                    UNION SELECT message_id, no FROM told WHERE kind = 'accepted') all_of_it
-                GROUP BY 1 HAVING count(*) = 1) x
+                SELECT r.message_id, min(r.rcpt_no) AS no, NULL AS address FROM ledger.recipient r
+                    WHERE r.message_id IN (SELECT message_id FROM told WHERE no IS NULL)
+                    GROUP BY 1 HAVING count(*) = 1
+                UNION ALL
+                SELECT a.message_id, min(a.no), min(a.address) FROM (
+                    SELECT message_id, no, address FROM told WHERE kind = 'accepted'
+                    UNION SELECT e.message_id, e.rcpt_no, NULL FROM ledger.event e
+                        WHERE e.kind = 'accepted' AND e.message_id IN (SELECT message_id FROM told WHERE no IS NULL)) a
+                    WHERE NOT EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = a.message_id)
+                    GROUP BY 1 HAVING count(DISTINCT a.no) = 1) x
                 WHERE t.no IS NULL AND x.message_id = t.message_id
-                  AND (t.address IS NOT NULL OR t.kind IN \(Self.ends) OR t.kind IN ('deferred', 'held', 'released', 'notified'));
+                  AND (t.address IS NULL OR x.address IS NULL OR t.address = x.address)
+                  AND (t.kind IN \(Self.ends) OR t.kind IN ('deferred', 'held', 'released', 'notified'));
             CREATE TEMPORARY TABLE told_end ON COMMIT DROP AS
                 SELECT DISTINCT ON (message_id, no) message_id, no, kind FROM (
                     SELECT message_id, no, kind, at FROM told WHERE kind IN \(Self.ends) AND no IS NOT NULL
                     UNION ALL SELECT t.message_id, r.rcpt_no, 'withdrawn', t.at FROM told t
-                        JOIN ledger.recipient r ON r.message_id = t.message_id WHERE t.kind = 'withdrawn') e
-                ORDER BY message_id, no, kind <> 'delivered', at;
-            ANALYZE told_end
+                        JOIN ledger.recipient r ON r.message_id = t.message_id WHERE t.kind = 'withdrawn'
+                    -- Nothing of a message is shredded before all of it has ended, also where an address was sealed then.
+                    UNION ALL SELECT t.message_id, r.rcpt_no, coalesce(
+                            (SELECT min(u.kind) FROM told u WHERE u.message_id = t.message_id AND u.no IS NULL
+                                AND u.kind IN \(Self.ends)), 'cancelled'), 'infinity' FROM told t
+                        JOIN ledger.recipient r ON r.message_id = t.message_id WHERE t.kind = 'shredded') e
+                ORDER BY message_id, no, at = 'infinity', kind <> 'delivered', at;
+            CREATE TEMPORARY TABLE told_over ON COMMIT DROP AS
+                SELECT DISTINCT message_id FROM told WHERE kind IN ('withdrawn', 'shredded') AND message_id IS NOT NULL;
+            ANALYZE told_end, told_over
             """)
     }
 
@@ -201,7 +208,8 @@ public struct EventReconciliation: Sendable {
         try session.execute(
             """
             UPDATE ledger.recipient r SET state = e.kind FROM told_end e
-                WHERE r.message_id = e.message_id AND r.rcpt_no = e.no AND r.state IN ('open', 'held');
+                WHERE r.message_id = e.message_id AND r.rcpt_no = e.no AND r.state IN ('open', 'held')
+                  AND r.message_id IN (SELECT message_id FROM ledger.reconciled);
             UPDATE ledger.message m SET withdrawn_at = t.at FROM told t
                 WHERE t.message_id = m.id AND t.kind = 'withdrawn' AND m.withdrawn_at IS NULL;
             DELETE FROM ledger.replay r USING told t WHERE r.message_id = t.message_id AND t.kind = 'withdrawn';
@@ -210,47 +218,71 @@ public struct EventReconciliation: Sendable {
                     WHEN EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id AND r.delivery_no = k.no)
                         AND NOT EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id
                             AND r.delivery_no = k.no AND r.state IN ('open', 'held')) THEN 'ended'
-                    WHEN EXISTS (SELECT 1 FROM told t WHERE t.message_id = k.message_id) THEN 'doubt'
+                    -- Events that end before the moment tell nothing of what happened after it.
+                    WHEN EXISTS (SELECT 1 FROM told t WHERE t.message_id = k.message_id)
+                        AND (SELECT max(at) FROM told) >= \(exactly(moment)) THEN 'doubt'
                     ELSE 'unknown' END AS knowledge
                 FROM ledger.reconciled k) x
                 WHERE x.message_id = k.message_id AND x.no = k.no
                   AND array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], x.knowledge)
                     > array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], k.knowledge);
-            -- One that an operator was to decide on still is.
+            UPDATE ledger.delivery d SET delay_reported = true FROM told t
+                JOIN ledger.recipient r ON r.message_id = t.message_id AND r.rcpt_no = t.no AND r.state IN ('open', 'held')
+                WHERE t.kind = 'notified' AND d.message_id = r.message_id AND d.no = r.delivery_no;
+            -- One that an operator was to decide on still is, and so is one that he wanted returned: no event tells that this was done.
             UPDATE ledger.reconciled k SET state = 'held' FROM (
-                SELECT DISTINCT ON (t.message_id, r.delivery_no) t.message_id, r.delivery_no, t.kind FROM told t
+                SELECT DISTINCT ON (t.message_id, r.delivery_no) t.message_id, r.delivery_no, t.kind, t.reason_code FROM told t
                 JOIN ledger.recipient r ON r.message_id = t.message_id AND r.rcpt_no = t.no
                 WHERE t.kind IN ('held', 'released', 'deferred')
                 ORDER BY t.message_id, r.delivery_no, t.at DESC, t.id DESC) x
-                WHERE x.kind = 'held' AND k.message_id = x.message_id AND k.no = x.delivery_no AND k.knowledge = 'doubt'
+                WHERE (x.kind = 'held' OR x.reason_code = '\(HeldDeliveries.returned)') AND k.message_id = x.message_id AND k.no = x.delivery_no AND k.knowledge = 'doubt'
             """)
     }
 
     /// Events for what was taken in after the moment, and is neither here nor ended.
     private func nameLost(_ session: PostgresSession) throws -> [UUID] {
         let margin = RestoredLedger.literal(moment.addingTimeInterval(-86_400))
+        let reason = "'\(Self.lostReason)'"
         try session.execute(
             """
+            DELETE FROM ledger.event e USING told_over o WHERE e.reason_code = \(reason) AND e.message_id = o.message_id;
             DELETE FROM ledger.event e USING told_end t
-                WHERE e.reason_code = '\(Self.lostReason)' AND e.message_id = t.message_id AND e.rcpt_no = t.no
+                WHERE e.reason_code = \(reason) AND e.message_id = t.message_id AND (e.rcpt_no = t.no OR e.rcpt_no IS NULL)
             """)
         return try session.query(
             """
-            WITH lost AS (
-                SELECT t.message_id, t.no, t.tenant FROM told t
-                WHERE t.kind = 'accepted' AND t.at >= \(margin)
+            WITH gone AS (
+                SELECT DISTINCT t.message_id, t.tenant FROM told t
+                WHERE t.message_id >= ledger.uuid_floor(\(margin))
                   AND NOT EXISTS (SELECT 1 FROM ledger.message m WHERE m.id = t.message_id)
-                  AND NOT EXISTS (SELECT 1 FROM told_end e WHERE e.message_id = t.message_id AND e.no = t.no)
-                  AND NOT EXISTS (SELECT 1 FROM told w WHERE w.message_id = t.message_id AND w.kind = 'withdrawn')
+                  AND NOT EXISTS (SELECT 1 FROM told_over o WHERE o.message_id = t.message_id)
+            ), lost AS (
+                SELECT g.message_id, t.no, g.tenant FROM gone g JOIN told t ON t.message_id = g.message_id
+                WHERE t.kind = 'accepted' AND NOT EXISTS (
+                    SELECT 1 FROM told_end e WHERE e.message_id = t.message_id AND e.no = t.no)
+                UNION
+                -- Of which the file does not have the beginning.
+                SELECT g.message_id, NULL, g.tenant FROM gone g WHERE NOT EXISTS (
+                    SELECT 1 FROM told t WHERE t.message_id = g.message_id AND (t.kind = 'accepted' OR t.kind IN \(Self.ends)))
+                  AND NOT EXISTS (SELECT 1 FROM ledger.event e WHERE e.message_id = g.message_id AND e.kind IN \(Self.ends))
+            ), still AS (
+                -- What an earlier file ended stays so.
+                SELECT l.* FROM lost l WHERE NOT EXISTS (SELECT 1 FROM ledger.event e WHERE e.message_id = l.message_id
+                    AND (e.rcpt_no = l.no AND e.kind IN \(Self.ends) OR e.kind IN ('withdrawn', 'shredded')))
             ), named AS (
                 INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code)
-                SELECT ledger.uuid_v7(), l.tenant, l.message_id, l.no, 'unrecoverable', clock_timestamp(), '\(Self.lostReason)'
-                FROM lost l WHERE NOT EXISTS (SELECT 1 FROM ledger.event e WHERE e.message_id = l.message_id
-                    AND e.rcpt_no = l.no AND e.reason_code = '\(Self.lostReason)')
+                SELECT ledger.uuid_v7(), l.tenant, l.message_id, l.no, 'unrecoverable', clock_timestamp(), \(reason)
+                FROM still l WHERE NOT EXISTS (SELECT 1 FROM ledger.event e WHERE e.message_id = l.message_id
+                    AND e.rcpt_no IS NOT DISTINCT FROM l.no AND e.reason_code = \(reason))
             )
-            SELECT DISTINCT message_id FROM lost ORDER BY 1
+            SELECT DISTINCT message_id FROM still ORDER BY 1
             """
         ).map { try $0.uuid(0) }
+    }
+
+    // A bound that is a moment, to the microsecond.
+    private func exactly(_ moment: Date) -> String {
+        "to_timestamp(\(moment.timeIntervalSince1970))"
     }
 
     /// Open recipients of messages that have several: of these an event's address does not tell the number.

@@ -64,6 +64,20 @@ public struct Examination: Sendable, Codable, Equatable {
                 AND NOT EXISTS (SELECT 1 FROM ledger.batch_key b WHERE b.id = m.batch_key_id)
             """
         ),
+        (
+            "messages have metadata that was sealed under a batch key that is not there",
+            """
+            SELECT count(*) FROM ledger.message m
+            WHERE NOT EXISTS (SELECT 1 FROM ledger.batch_key b WHERE b.id = m.metadata_key_id)
+            """
+        ),
+        (
+            "recipients are open, and no delivery is theirs",
+            """
+            SELECT count(*) FROM ledger.recipient r WHERE r.state IN ('open', 'held')
+                AND NOT EXISTS (SELECT 1 FROM ledger.delivery d WHERE d.message_id = r.message_id AND d.no = r.delivery_no)
+            """
+        ),
     ]
 
     /// Counts and compares, on a session of the shard's owner. Reads every row.
@@ -101,12 +115,12 @@ public struct SealedMessage: Sendable {
     /// HMAC of the content.
     public let keyedDigest: [UInt8]
 
-    /// Largest content that is taken as a sample, in octets.
-    static let largest = 8 << 20
+    /// Largest content that is taken as a sample, and all of them together, in octets.
+    private static let (largest, together) = (8 << 20, 128 << 20)
 
     private static let columns = """
         m.id, m.tenant, m.sealed_envelope, m.metadata_key_id, m.metadata_key_index, m.wrapped_metadata_key,
-        m.batch_key_id, m.batch_key_index, CASE WHEN m.open_deliveries > 0 THEN m.wrapped_message_key END, m.keyed_digest
+        m.batch_key_id, m.batch_key_index, CASE WHEN m.open_deliveries > 0 THEN m.wrapped_message_key END, m.keyed_digest, m.size
         """
 
     /// Messages at random: some that are open, so that there is content, and some from the whole time that there is.
@@ -129,8 +143,11 @@ public struct SealedMessage: Sendable {
             JOIN ledger.message m ON m.id = chosen.id WHERE m.size <= \(largest) ORDER BY m.id
             """, [.int4(Int32(clamping: (count + 1) / 2))])
         var sample: [SealedMessage] = []
+        var octets = 0
         for row in rows {
             let id = try row.uuid(0)
+            octets += Int(try row.int8(10))
+            if octets > together { break }
             let wrapped = try row.optionalBytes(8)
             var content = ContentAssembly()
             if wrapped != nil {

@@ -61,6 +61,11 @@ public enum HeldDeliveries {
         }
     }
 
+    /// The reason of the event that says that a delivery is to be returned.
+    static let returned = "operator-return"
+    /// Deliveries that are decided on in one transaction: readers of the feed wait for its end.
+    private static let batch: Int32 = 1000
+
     /// What becomes of held deliveries.
     public enum Decision: Sendable {
         /// They are tried again.
@@ -75,28 +80,58 @@ public enum HeldDeliveries {
     public static func decide(
         _ decision: Decision, _ selection: HeldSelection, _ session: PostgresSession
     ) throws -> Int {
-        let (count, outcome) = try session.transaction { session in
-            Int(
+        if decision == .giveBack { try demandWorkersThatReturn(session) }
+        var done = 0
+        var last: (message: UUID, number: Int32)?
+        repeat {
+            // One that a worker holds again meanwhile lies behind.
+            let after: [PostgresValue] =
+                last.map { [.uuid($0.message), .int4($0.number)] } ?? [.null, .null]
+            let (rows, outcome) = try session.transaction { session in
                 try session.query(
-                    """
-                    WITH released AS (
-                        UPDATE ledger.delivery d SET state = 'ready', due = clock_timestamp(), fence = d.fence + 1, returned = $4
-                        WHERE \(HeldSelection.condition)
-                        RETURNING d.message_id, d.no, d.tenant, d.possible_duplicate
-                    ), told AS (
-                        INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate)
-                        SELECT ledger.uuid_v7(), x.tenant, x.message_id, r.rcpt_no, 'released', clock_timestamp(),
-                               'operator-decision', x.possible_duplicate
-                        FROM released x JOIN ledger.recipient r ON r.message_id = x.message_id AND r.delivery_no = x.no
-                            AND r.state IN ('open', 'held')
-                    )
-                    SELECT count(*)::int FROM released
-                    """, selection.parameters + [.bool(decision == .giveBack)]
-                ).first?.int4(0) ?? 0)
+                    Self.some, selection.parameters + [.bool(decision == .giveBack)] + after + [.int4(batch)])
+            }
+            if case .warned(let warning) = outcome {
+                throw PostgresError(.server, "decided, and not durable yet: \(warning)")
+            }
+            last = try rows.map { (message: try $0.uuid(0), number: try $0.int4(1)) }.last
+            done += rows.count
+        } while last != nil
+        return done
+    }
+
+    private static let some = """
+        WITH chosen AS (
+            SELECT d.message_id, d.no FROM ledger.delivery d
+            WHERE \(HeldSelection.condition) AND ($5::uuid IS NULL OR (d.message_id, d.no) > ($5, $6::int))
+            ORDER BY d.message_id, d.no LIMIT $7 FOR UPDATE
+        ), decided AS (
+            UPDATE ledger.delivery d SET state = 'ready', due = clock_timestamp(), fence = d.fence + 1, returned = $4
+            FROM chosen c WHERE d.message_id = c.message_id AND d.no = c.no
+            RETURNING d.message_id, d.no, d.tenant, d.possible_duplicate
+        ), told AS (
+            INSERT INTO ledger.event (id, tenant, message_id, rcpt_no, kind, at, reason_code, possible_duplicate)
+            SELECT ledger.uuid_v7(), x.tenant, x.message_id, r.rcpt_no, 'released', clock_timestamp(),
+                   CASE WHEN $4 THEN '\(returned)' ELSE 'operator-decision' END, x.possible_duplicate
+            FROM decided x JOIN ledger.recipient r ON r.message_id = x.message_id AND r.delivery_no = x.no
+                AND r.state IN ('open', 'held')
+        )
+        SELECT message_id, no FROM decided ORDER BY 1, 2
+        """
+
+    /// A worker that began before the schema knew of returns would send what it claims.
+    private static func demandWorkersThatReturn(_ session: PostgresSession) throws {
+        let old = try session.query(
+            """
+            SELECT count(*)::int FROM ledger.worker_heartbeat w JOIN ledger.schema_migration s ON s.version = 16
+            WHERE w.lease_until > clock_timestamp() AND w.started_at < s.applied_at
+            """
+        ).first?.int4(0)
+        guard old == 0 else {
+            throw PostgresError(
+                .server,
+                "workers of an older version still work, and would send what is to be returned: restart them first"
+            )
         }
-        if case .warned(let warning) = outcome {
-            throw PostgresError(.server, "decided, and not durable yet: \(warning)")
-        }
-        return count
     }
 }

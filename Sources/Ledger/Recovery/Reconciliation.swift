@@ -189,7 +189,8 @@ public struct Reconciliation: Sendable {
                 WHERE m.id = t.id AND (t.withdrawn_at IS NOT NULL OR t.shredded_at IS NOT NULL)
                   AND EXISTS (SELECT 1 FROM ledger.reconciled k WHERE k.message_id = m.id);
             UPDATE ledger.delivery d SET due = t.due, attempts = greatest(d.attempts, t.attempts),
-                    fence = greatest(d.fence, t.fence) + 1, delay_reported = d.delay_reported OR t.delay_reported
+                    fence = greatest(d.fence, t.fence) + 1, delay_reported = d.delay_reported OR t.delay_reported,
+                    returned = t.returned
                 FROM their_delivery t WHERE t.message_id = d.message_id AND t.no = d.no;
             UPDATE ledger.reconciled k SET possible_duplicate = k.possible_duplicate OR t.possible_duplicate,
                     state = CASE t.state WHEN 'claimed' THEN 'ready' ELSE t.state END
@@ -201,6 +202,17 @@ public struct Reconciliation: Sendable {
     static func settle(_ session: PostgresSession, heldTenants: [String]?) throws {
         try session.execute(
             """
+            -- What events here say to have ended has, whoever brought them.
+            UPDATE ledger.recipient r SET state = e.kind FROM (
+                SELECT DISTINCT ON (e.message_id, e.rcpt_no) e.message_id, e.rcpt_no, e.kind FROM ledger.event e
+                WHERE e.message_id IN (SELECT message_id FROM ledger.reconciled) AND e.rcpt_no IS NOT NULL
+                  AND e.kind IN ('delivered', 'refused', 'bounced', 'expired', 'cancelled', 'duplicate')
+                ORDER BY e.message_id, e.rcpt_no, e.kind <> 'delivered', e.at) e
+                WHERE r.message_id = e.message_id AND r.rcpt_no = e.rcpt_no AND r.state IN ('open', 'held');
+            UPDATE ledger.reconciled k SET knowledge = 'ended' WHERE knowledge <> 'ended'
+                AND EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id AND r.delivery_no = k.no)
+                AND NOT EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id
+                    AND r.delivery_no = k.no AND r.state IN ('open', 'held'));
             DELETE FROM ledger.delivery d USING ledger.reconciled k
                 WHERE k.message_id = d.message_id AND k.no = d.no AND k.knowledge = 'ended';
             UPDATE ledger.message m SET open_deliveries = o.open,

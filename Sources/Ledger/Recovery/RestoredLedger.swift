@@ -33,6 +33,8 @@ public enum RestoredLedger {
         _ session: PostgresSession, restoredTo moment: Date
     ) throws(PostgresError) -> UUID {
         for role in nodes { try session.execute("ALTER ROLE \"\(role)\" NOLOGIN") }
+        // Of an earlier restore, whose rows are part of this one's history.
+        try session.execute("DELETE FROM ledger.reconciled")
         guard let row = try session.query("SELECT ledger.current_incarnation()").first else {
             throw PostgresError(.protocolViolation, "the restored shard names no incarnation")
         }
@@ -93,7 +95,8 @@ public enum RestoredLedger {
     private static let source = """
         SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery(),
                (SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp())::int,
-               (SELECT max(version) FROM ledger.schema_migration), (SELECT max(at) FROM ledger.event),
+               (SELECT max(version) FROM ledger.schema_migration),
+               (SELECT e.at FROM ledger.event e ORDER BY e.arrived DESC, e.id DESC LIMIT 1),
                CASE WHEN pg_is_in_recovery() THEN (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
                        FROM pg_control_checkpoint() c, pg_control_recovery() r)
                    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,

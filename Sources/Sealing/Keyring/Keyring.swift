@@ -97,7 +97,13 @@ public final class Keyring: Sendable {
     public func publicKeys() throws(KeyringError) -> [RegionKey] {
         var keys: [RegionKey] = []
         for name in try directory.names() {
-            guard let slot = Slot(keyFile: name), let loaded = try load(slot) else { continue }
+            guard let slot = Slot(keyFile: name) else { continue }
+            if directory.exists(slot.tombstone) {
+                // Whoever destroyed it was broken off while it was erased.
+                try directory.destroy(slot.keyFile)
+                continue
+            }
+            guard let loaded = try load(slot) else { continue }
             keys.append(loaded.publicHalf)
         }
         return keys.sorted(by: RegionKeySet.isOrdered)

@@ -35,11 +35,11 @@ import Testing
         #expect(host.transcript.mails.isEmpty && host.transcript.contentBytes == 0)
         let own = events.filter { $0.message == message }
         #expect(Set(own.map(\.kind)) == ["accepted", "cancelled", "notified", "shredded"])
-        #expect(own.first { $0.kind == "cancelled" }?.reason == "operator-decision")
+        #expect(own.first { $0.kind == "cancelled" }?.reason == "operator-return")
         let report = String(decoding: try #require(sender.transcript.mails.first).content, as: UTF8.self)
         #expect(report.contains("Final-Recipient: rfc822; r@peer.test\r\n"))
         #expect(report.contains("Status: 5.0.0\r\n"))
-        #expect(report.contains("An operator decided this."))
+        #expect(report.contains("An operator decided not to deliver this message."))
         #expect(report.contains("Subject: of the returned one") == !keyIsGone)
     }
 
