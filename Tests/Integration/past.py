@@ -107,6 +107,29 @@ class Restored:
                 process.wait(10)
         return subprocess.run([self.bin, *command], capture_output=True, text=True, timeout=200)
 
+    def at_every_step(self, *command):
+        """A command that is killed at the first thing that it says, given again and killed at the second, and so on, until it comes to its
+        end. Returns that, and how often it was killed."""
+        kills = 0
+        while True:
+            with tempfile.TemporaryFile("w+") as out:
+                process = subprocess.Popen([self.bin, *command], stdout=out, stderr=subprocess.PIPE, text=True)
+                timer = threading.Timer(200, process.kill)
+                timer.start()
+                said = []
+                for line in process.stderr:
+                    said.append(line)
+                    if len(said) > kills:
+                        process.kill()
+                        break
+                rest = process.stderr.read()
+                process.wait(30)
+                timer.cancel()
+                if len(said) <= kills:
+                    out.seek(0)
+                    return subprocess.CompletedProcess(command, process.returncode, out.read(), "".join(said) + rest), kills
+            kills += 1
+
     def inside(self, text, data="postgres"):
         """One answer of a restored shard, whose server runs for this question alone."""
         data, sockets = f"{self.dir}/{data}", f"{self.dir}/ask"

@@ -6,9 +6,9 @@ reader of the feed saw which event. Seconds of the past, chosen at random, are r
 cluster is lost with everything running. Reconciled with the end of its archive, and, once its PostgreSQL lives again, with its members:
 whatever had not been delivered is, no double is without its mark, the reader of the feed misses nothing, nothing that was revoked works,
 and the old cluster and its archive are what they were. Commands are killed at random moments and given again. Bad input is answered with
-what to do.
+what to do. With each source the last one is killed at everything that it says.
 
-    recovery.py [--seconds N] [--rate N] [--points N] [--seed S]
+    recovery.py [--seconds N] [--rate N] [--points N] [--each] [--seed S]
 """
 import argparse, hashlib, os, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -18,6 +18,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--seconds", type=int, default=40, help="how long mail comes in")
 parser.add_argument("--rate", type=int, default=25, help="messages a second")
 parser.add_argument("--points", type=int, default=2, help="seconds of the past that are restored with each source")
+parser.add_argument("--each", action="store_true", help="let each of them go on, not only the last")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 PORT = 2697
@@ -185,46 +186,60 @@ with folder() as path, restored_clusters():
             what = f"archive {number + 1}"
             restored = Restored(f"{path}/archive-{number}")
             started = time.monotonic()
-            done = restored.broken_off(rng, 2, "recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
+            command = ("recovery", "restore", "--dir", z.dir, "--to", moment(at), "--into", restored.dir)
+            if number + 1 == arguments.points:
+                done, kills = restored.at_every_step(*command)
+                report.figure("restored", f"{moment(at)}, killed at each of {kills} steps")
+            else:
+                done = restored.broken_off(rng, 2, *command)
+                report.figure("restored", f"{moment(at)} in {time.monotonic() - started:.1f} s with what was killed")
             report.check(f"{what}: restored, killed on the way or not", done.returncode == 0, done.stderr)
-            report.figure("restored", f"{moment(at)} in {time.monotonic() - started:.1f} s with what was killed")
             compare(report, what, [restored.inside(STATES)], at, outside)
             early = subprocess.run([z.bin, "local", "up", "--dir", restored.dir, "--detach"], capture_output=True, text=True, timeout=60)
             report.check(f"{what}: nothing is delivered before it is promoted", early.returncode != 0 and "promote" in early.stderr, early.stderr)
             early = restored.zegel("recovery", "promote", "--yes")
             report.check(f"{what}: nor promoted before it is reconciled", early.returncode != 0 and "reconcile" in early.stderr, early.stderr)
-            done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--archive")
+            command = ("recovery", "reconcile", "--dir", restored.dir, "--archive")
+            if number + 1 == arguments.points:
+                done, kills = restored.at_every_step(*command)
+                report.figure("reconciled", f"killed at each of {kills} steps")
+            else:
+                done = restored.broken_off(rng, 2, *command)
             report.check(f"{what}: reconciled with the end of the archive", done.returncode == 0, done.stderr)
             report.figure("reconciled", done.stdout.strip())
-        done = restored.broken_off(rng, 1, "recovery", "promote", "--dir", restored.dir, "--yes")
-        report.check("archive: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
-        all_.set()
-        held = carry_on(report, "archive", restored, outside, sink, end_of_archive - 1)
-        report.on_failure = restored.last_logs
-        # Its tenant wanted what is in doubt held.
-        listed = json.loads(restored.zegel("recovery", "held", "list", "--tenant", "demo", "--json").stdout)
-        report.check("archive: what is in doubt is held, as its tenant wants", held > 0 and held == sum(g["count"] for g in listed[0]["groups"]),
-                     f"{held} held, listed {listed}")
-        released = restored.zegel("recovery", "held", "release", "--domain", "bar.test", "--yes")
-        report.check("archive: released, it is sent", released.returncode == 0 and bool(until(
-            lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), released.stderr)
-        arrived = {message_id(c) for _, _, c in sink.got}
-        missing = [n for n, when in outside.answered.items() if when < end_of_archive - 1 and f"<m-{n}@demo.test>" not in arrived]
-        report.check("archive: nothing is missing that its archive had", not missing, str(missing[:5]))
-        report.check("archive: a revoked SMTP password does not work", session_refused(restored))
-        report.check("archive: a revoked API key does not work, and the other does",
-                     not key_works(restored, second) and key_works(restored, restored.e["api_key"]))
-        # A reader of the old feed goes on.
-        read = list(outside.read)
-        cursor = outside.cursor
-        events = restored.events(cursor)
-        both = {e["id"]: e for e in read + events}
-        whole = {e["id"] for e in restored.events()}
-        report.check("archive: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
-        copies = Copies(sink.got, [e for e in both.values()])
-        report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
-        report.check("archive: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
-        subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
+            if not arguments.each and number + 1 < arguments.points:
+                continue
+            done, kills = restored.at_every_step("recovery", "promote", "--dir", restored.dir, "--yes")
+            report.check(f"{what}: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
+            # What had been delivered by then, by the old cluster alone.
+            sink.got = sink.got[:before]
+            all_.set()
+            held = carry_on(report, what, restored, outside, sink, end_of_archive - 1)
+            report.on_failure = restored.last_logs
+            # Its tenant wanted what is in doubt held.
+            listed = json.loads(restored.zegel("recovery", "held", "list", "--tenant", "demo", "--json").stdout)
+            report.check(f"{what}: what is in doubt is held, as its tenant wants", held > 0 and held == sum(g["count"] for g in listed[0]["groups"]),
+                         f"{held} held, listed {listed}")
+            released = restored.zegel("recovery", "held", "release", "--domain", "bar.test", "--yes")
+            report.check(f"{what}: released, it is sent", released.returncode == 0 and bool(until(
+                lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), released.stderr)
+            arrived = {message_id(c) for _, _, c in sink.got}
+            missing = [n for n, when in outside.answered.items() if when < end_of_archive - 1 and f"<m-{n}@demo.test>" not in arrived]
+            report.check(f"{what}: nothing is missing that its archive had", not missing, str(missing[:5]))
+            report.check(f"{what}: a revoked SMTP password does not work", session_refused(restored))
+            report.check(f"{what}: a revoked API key does not work, and the other does",
+                         not key_works(restored, second) and key_works(restored, restored.e["api_key"]))
+            # A reader of the old feed goes on.
+            read = list(outside.read)
+            cursor = outside.cursor
+            events = restored.events(cursor)
+            both = {e["id"]: e for e in read + events}
+            whole = {e["id"] for e in restored.events()}
+            report.check(f"{what}: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+            copies = Copies(sink.got, [e for e in both.values()])
+            report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+            report.check(f"{what}: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+            subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
 
         # 2. The old cluster's members live again; its workers and edges do not.
         report.check("the archive is what it was", digest(f"{z.dir}/recovery/repository") == repository)
@@ -252,30 +267,39 @@ with folder() as path, restored_clusters():
             report.check(f"{what}: restored", done.returncode == 0, done.stderr)
             compare(report, what, [restored.inside(STATES)], at, outside)
             until(lambda: z.sql("SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp()") == "0", 30, 0.5)
-            done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--from", z.dir)
+            command = ("recovery", "reconcile", "--dir", restored.dir, "--from", z.dir)
+            if number + 1 == arguments.points:
+                done, kills = restored.at_every_step(*command)
+                report.figure("reconciled", f"killed at each of {kills} steps")
+            else:
+                done = restored.broken_off(rng, 2, *command)
             report.check(f"{what}: reconciled with its members", done.returncode == 0, done.stderr)
             report.figure("reconciled", done.stdout.strip())
-        report.check("the old cluster's rows are what they were", z.sql(ROWS) == rows)
-        z.down()
-        early = restored.zegel("recovery", "promote", "--yes")
-        report.check("members: not promoted while nobody says whether they went on", early.returncode != 0 and "--unasked" in early.stderr,
-                     early.stderr)
-        z.up()
-        rows = z.sql(ROWS)  # a new salt for the same password with every start
-        done = restored.zegel("recovery", "promote", "--yes")
-        report.check("members: promoted", done.returncode == 0, done.stderr)
-        held = carry_on(report, "members", restored, outside, sink, lost_at + 60)
-        report.check("members: nothing is held", held == 0, str(held))
-        kept = lambda files: {k: v for k, v in files.items() if k.endswith(".zst")}
-        now = digest(f"{z.dir}/recovery/repository")
-        report.check("the old cluster's rows are still what they were", z.sql(ROWS) == rows)
-        report.check("and so are its backups and its WAL", all(now.get(k) == v for k, v in kept(repository).items()))
-        events = restored.events(cursor)
-        both = {e["id"]: e for e in read + events}
-        whole = {e["id"] for e in restored.events()}
-        report.check("members: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
-        copies = Copies(sink.got, [e for e in both.values()])
-        report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
-        report.check("members: no double without its mark, nor with one", not copies.unmarked and not copies.doubles, str(copies.doubles[:3]))
-        subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
+            if not arguments.each and number + 1 < arguments.points:
+                continue
+            report.check("the old cluster's rows are what they were", z.sql(ROWS) == rows)
+            if number + 1 == arguments.points:
+                z.down()
+                early = restored.zegel("recovery", "promote", "--yes")
+                report.check("members: not promoted while nobody says whether they went on", early.returncode != 0 and "--unasked" in early.stderr,
+                             early.stderr)
+                z.up()
+                rows = z.sql(ROWS)  # a new salt for the same password with every start
+            sink.got = sink.got[:before]
+            done, kills = restored.at_every_step("recovery", "promote", "--dir", restored.dir, "--yes")
+            report.check(f"{what}: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
+            held = carry_on(report, what, restored, outside, sink, lost_at + 60)
+            report.check(f"{what}: nothing is held", held == 0, str(held))
+            kept = lambda files: {k: v for k, v in files.items() if k.endswith(".zst")}
+            now = digest(f"{z.dir}/recovery/repository")
+            report.check("the old cluster's rows are still what they were", z.sql(ROWS) == rows)
+            report.check("and so are its backups and its WAL", all(now.get(k) == v for k, v in kept(repository).items()))
+            events = restored.events(cursor)
+            both = {e["id"]: e for e in read + events}
+            whole = {e["id"] for e in restored.events()}
+            report.check(f"{what}: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+            copies = Copies(sink.got, [e for e in both.values()])
+            report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+            report.check(f"{what}: no double without its mark, nor with one", not copies.unmarked and not copies.doubles, str(copies.doubles[:3]))
+            subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
         damage(z, path)

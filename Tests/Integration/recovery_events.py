@@ -7,7 +7,7 @@ and had not ended is named as lost, no double is without its mark, what the even
 Nobody told what was revoked: nothing that was given out works. At last the day's content key is destroyed: a restore from before opens
 no content, and its metadata reads.
 
-    recovery_events.py [--seconds N] [--rate N] [--points N] [--seed S]
+    recovery_events.py [--seconds N] [--rate N] [--points N] [--each] [--seed S]
 """
 import argparse, os, sys, threading, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -17,6 +17,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--seconds", type=int, default=25, help="how long mail comes in")
 parser.add_argument("--rate", type=int, default=25, help="messages a second")
 parser.add_argument("--points", type=int, default=2, help="seconds of the past that are restored")
+parser.add_argument("--each", action="store_true", help="let each of them go on, not only the last")
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
 PORT = 2698
@@ -112,6 +113,7 @@ with folder() as path, restored_clusters():
         ends = {e["message_id"] for e in read if e["kind"] in ENDS}
         report.figure("load", f"{len(outside.answered)} messages answered, {len(outside.got)} delivered, {len(read)} events kept, {len(ends)} ends")
 
+        taken = len(sink.got)
         for number, at in enumerate(points):
             what = f"events {number + 1}"
             restored = Restored(f"{path}/events-{number}")
@@ -132,60 +134,69 @@ with folder() as path, restored_clusters():
                         f.write(text)
                     wrong = restored.zegel("recovery", "reconcile", "--events", f"{path}/wrong.json")
                     report.check(f"a file that is wrong ({words}): refused, with what is", wrong.returncode != 0 and words in wrong.stderr, wrong.stderr)
-            done = restored.broken_off(rng, 2, "recovery", "reconcile", "--dir", restored.dir, "--events", file, "--json")
+            command = ("recovery", "reconcile", "--dir", restored.dir, "--events", file, "--json")
+            if number + 1 == arguments.points:
+                done, kills = restored.at_every_step(*command)
+                report.figure("told", f"killed at each of {kills} steps")
+            else:
+                done = restored.broken_off(rng, 2, *command)
             report.check(f"{what}: told by the events alone", done.returncode == 0, done.stderr)
             told = json.loads(done.stdout)[0]
             report.figure("told", f"{told['deliveries']}, {len(told['lost'])} lost")
             report.check(f"{what}: what is lost is named", {i.lower() for i in told["lost"]} == lost,
                          f"{len(told['lost'])} named, {len(lost)} are: {sorted(lost)[:3]}")
             report.check(f"{what}: what they do not name is held", told["deliveries"]["unknown"] == len(unnamed), str(told["deliveries"]))
-        done = restored.broken_off(rng, 1, "recovery", "promote", "--dir", restored.dir, "--yes")
-        report.check("promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
-        all_.set()
-        held = carry_on(report, "events", restored, outside, sink, points[-1])
-        report.on_failure = restored.last_logs
-        report.check("what they do not name is held still", held == len(unnamed) > 0, f"{held} held, {len(unnamed)} not named")
-        # Nobody told what was revoked.
-        new = dict(restored.e)
-        report.check("its own credentials are new", new["api_key"] != old["api_key"] and new["smtp_password"] != old["smtp_password"])
-        restored.smtp(timeout=10).quit()
-        address, port = new["regions"][0]["smtp"][0].rsplit(":", 1)
-        session = smtplib.SMTP(address, int(port), timeout=10)
-        session.starttls(context=restored.context())
-        try:
-            session.login(old["smtp_user"], old["smtp_password"])
-            refused = None
-        except smtplib.SMTPAuthenticationError as error:
-            refused = error.smtp_code
-        report.check("an SMTP password from before does not work", refused == 535, str(refused))
-        try:
-            urllib.request.urlopen(urllib.request.Request(new["regions"][0]["api"] + "/v1/events?limit=1",
-                                                          headers={"Authorization": "Bearer " + old["api_key"]}), context=restored.context(), timeout=15)
-            refused = None
-        except urllib.error.HTTPError as error:
-            refused = error.code
-        report.check("an API key from before does not work", refused == 401, str(refused))
-        # A reader of the old feed goes on, and knows what is lost.
-        events = restored.events(cursor)
-        both = {e["id"]: e for e in read + events}
-        whole = {e["id"] for e in restored.events()}
-        report.check("the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
-        named = {e["message_id"] for e in events if e["kind"] == "unrecoverable" and e["reason_code"] == "restored-lost"}
-        report.check("and is told of each message that is lost", named == lost, f"{len(named)} of {len(lost)}")
-        # What was held is returned.
-        reports = lambda: [g for g in sink.got if not message_id(g[2]).startswith("<m-")]
-        returned = restored.zegel("recovery", "held", "return", "--tenant", "demo", "--yes")
-        report.check("held mail is returned", returned.returncode == 0 and bool(until(
-            lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), returned.stderr)
-        report.check("each sender is told", len(reports()) == len(unnamed) and all(
-            b"An operator decided not to deliver" in content and any(a.startswith("a@demo.test") for a in to) for _, to, content in reports()), str(len(reports())))
-        names = {identity: n for n, identity in outside.names.items()}
-        arrived = {message_id(c) for _, _, c in sink.got}
-        report.check("and nothing of it was sent", not any(f"<m-{names[i]}@demo.test>" in arrived for i in unnamed if i in names))
-        copies = Copies([g for g in sink.got if message_id(g[2]).startswith("<m-")], restored.events() + read)
-        report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
-        report.check("no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
-        subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
+            if not arguments.each and number + 1 < arguments.points:
+                continue
+            done, kills = restored.at_every_step("recovery", "promote", "--dir", restored.dir, "--yes")
+            report.check(f"{what}: promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
+            # What had been delivered by then, by the old cluster alone.
+            sink.got = sink.got[:taken]
+            all_.set()
+            held = carry_on(report, what, restored, outside, sink, at)
+            report.on_failure = restored.last_logs
+            report.check(f"{what}: what they do not name is held still", held == len(unnamed) > 0, f"{held} held, {len(unnamed)} not named")
+            # Nobody told what was revoked.
+            new = dict(restored.e)
+            report.check(f"{what}: its own credentials are new", new["api_key"] != old["api_key"] and new["smtp_password"] != old["smtp_password"])
+            restored.smtp(timeout=10).quit()
+            address, port = new["regions"][0]["smtp"][0].rsplit(":", 1)
+            session = smtplib.SMTP(address, int(port), timeout=10)
+            session.starttls(context=restored.context())
+            try:
+                session.login(old["smtp_user"], old["smtp_password"])
+                refused = None
+            except smtplib.SMTPAuthenticationError as error:
+                refused = error.smtp_code
+            report.check(f"{what}: an SMTP password from before does not work", refused == 535, str(refused))
+            try:
+                urllib.request.urlopen(urllib.request.Request(new["regions"][0]["api"] + "/v1/events?limit=1",
+                                                              headers={"Authorization": "Bearer " + old["api_key"]}), context=restored.context(), timeout=15)
+                refused = None
+            except urllib.error.HTTPError as error:
+                refused = error.code
+            report.check(f"{what}: an API key from before does not work", refused == 401, str(refused))
+            # A reader of the old feed goes on, and knows what is lost.
+            events = restored.events(cursor)
+            both = {e["id"]: e for e in read + events}
+            whole = {e["id"] for e in restored.events()}
+            report.check(f"{what}: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+            named = {e["message_id"] for e in events if e["kind"] == "unrecoverable" and e["reason_code"] == "restored-lost"}
+            report.check(f"{what}: and is told of each message that is lost", named == lost, f"{len(named)} of {len(lost)}")
+            # What was held is returned.
+            reports = lambda: [g for g in sink.got if not message_id(g[2]).startswith("<m-")]
+            returned = restored.zegel("recovery", "held", "return", "--tenant", "demo", "--yes")
+            report.check(f"{what}: held mail is returned", returned.returncode == 0 and bool(until(
+                lambda: restored.sql("SELECT count(*) FROM ledger.delivery") == "0", 60, 0.3)), returned.stderr)
+            report.check(f"{what}: each sender is told", len(reports()) == len(unnamed) and all(
+                b"An operator decided not to deliver" in content and any(a.startswith("a@demo.test") for a in to) for _, to, content in reports()), str(len(reports())))
+            names = {identity: n for n, identity in outside.names.items()}
+            arrived = {message_id(c) for _, _, c in sink.got}
+            report.check(f"{what}: and nothing of it was sent", not any(f"<m-{names[i]}@demo.test>" in arrived for i in unnamed if i in names))
+            copies = Copies([g for g in sink.got if message_id(g[2]).startswith("<m-")], restored.events() + read)
+            report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+            report.check(f"{what}: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+            subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
 
         # The end of an epoch: content is closed for ever, metadata reads.
         at = points[0]

@@ -191,7 +191,10 @@ public struct ClusterRecovery: Sendable {
     public func create(
         shard only: String? = nil, full: Bool = false, say: @escaping @Sendable (String) -> Void
     ) async throws(ClusterError) {
-        _ = try recoveryPlan()
+        // pgBackRest would wait a minute for WAL, and say that it did not come.
+        if let words = ShardPoints.lackOfRoom(ClusterFiles.freeSpace(at: try recoveryPlan().repository)) {
+            throw ClusterError(.environment, words)
+        }
         let repository = try BackupRepository(layout, programs)
         for shard in try shards(only) {
             let isFirst = try await repository.information(shard.name).backups.isEmpty
@@ -245,6 +248,7 @@ public struct ClusterRecovery: Sendable {
         return Findings(
             points: ShardPoints(
                 shard: shard.name, information, archive, newest: newest, contentFrom: try contentFrom(),
+                room: ClusterFiles.freeSpace(at: try recoveryPlan().repository),
                 now: Date()),
             information: information, archive: archive)
     }

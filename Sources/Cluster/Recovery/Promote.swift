@@ -33,6 +33,7 @@ extension RestoredCluster {
                 // First: broken off here, whatever is told later, the next start makes new ones.
                 for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
             }
+            say("shard \(shard.name): letting nodes in")
             let isHeldByAll = try whoHolds([]) == nil
             let (tenants, tally, revoked) = try await server.run { (process) throws(ClusterError) in
                 try await server.awaitReady(process)

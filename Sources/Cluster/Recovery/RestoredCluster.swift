@@ -181,6 +181,7 @@ public struct RestoredCluster: Sendable {
                 try await tell(shard, moment, server, events: sources.events, &told)
             }
             if told.certain != nil { told.report.toldUntil = nil }
+            say("shard \(shard.name): told")
             told.report.deliveries = try await ClusterRecovery.asOwner(server) {
                 try RestoredLedger.tally($0)
             }

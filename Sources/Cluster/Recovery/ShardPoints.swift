@@ -33,13 +33,23 @@ public struct ShardPoints: Sendable, Codable, Equatable {
 
     /// How old the newest point may be before that is a trouble, in seconds. Six times what an idle leader waits.
     static let lateness: TimeInterval = 180
+    /// How many octets the repository's disk must have left: a few segments.
+    static let leastRoom = 64 << 20
+
+    /// What is wrong when so many octets are left for the repository; nil: nothing.
+    static func lackOfRoom(_ room: Int?) -> String? {
+        guard let room, room < leastRoom else { return nil }
+        return
+            "the disk of the repository is full: \(room / 1_000_000) MB are left; nothing more can be kept there"
+    }
 
     /// - Parameters:
     ///   - newest: the newest transaction in the archive; nil: there is none.
+    ///   - room: octets that the repository's disk has left; nil: nobody knows.
     ///   - contentFrom: the first moment of the oldest key epoch that is not destroyed.
     init(
         shard: String, _ information: RepositoryInformation, _ archive: BackupRepository.Archive?,
-        newest: Date?, contentFrom: Date?, now: Date
+        newest: Date?, contentFrom: Date?, room: Int? = nil, now: Date
     ) {
         self.shard = shard
         backups = information.backups.map {
@@ -76,6 +86,7 @@ public struct ShardPoints: Sendable, Codable, Equatable {
         if let window, let contentFrom {
             contentWindow = window.intersection(RestorableWindow(from: contentFrom, to: .distantFuture))
         }
+        if let words = Self.lackOfRoom(room) { troubles.append(words) }
         if let newest, now.timeIntervalSince(newest) > Self.lateness {
             let age = Int(now.timeIntervalSince(newest))
             troubles.append(

@@ -319,6 +319,9 @@ struct ShardWorker: Sendable {
             runner.metrics.active.record(counts.active)
             runner.metrics.uncommitted.record(runner.writer.pending)
             runner.writer.tick()
+            if round % 40 == 0, let standing = try? await ledger.archiveStanding() {
+                runner.metrics.archive(standing, of: ledger.shard)
+            }
             load.bell.set()
         }
     }

@@ -33,6 +33,15 @@ struct WorkerMetrics: Sendable {
     let reclaimed = Counter(label: "zegel_worker_reclaimed")
     /// Deliveries marked since the same bytes may have gone from another shard.
     let markedReplays = Counter(label: "zegel_worker_replays_marked")
+    /// How a shard's leader archives its WAL.
+    func archive(_ standing: ArchiveStanding, of shard: String) {
+        if let age = standing.age {
+            Gauge(label: "zegel_ledger_archive_age_seconds", dimensions: [("shard", shard)]).record(age)
+        }
+        Gauge(label: "zegel_ledger_archive_failing", dimensions: [("shard", shard)])
+            .record(standing.isFailing ? 1 : 0)
+    }
+
     private let delivered = Counter(label: "zegel_worker_recipients", dimensions: [("outcome", "delivered")])
 
     /// One recipient's conclusion.
