@@ -19,6 +19,20 @@ struct ClusterPlanTests {
         }
     }
 
+    @Test(
+        "a shard that was restored alone keeps its name and its home; new ones take the names that are free")
+    func restoredAlone() throws {
+        var before = try Self.plan(ClusterRequest(regions: 3))
+        before.shards.removeAll { $0.name != "b" }
+        for index in before.regions.indices { before.regions[index].members.removeAll { $0.shard != "b" } }
+        let same = try Self.plan(ClusterRequest(), before: before)
+        #expect(same.shards == before.shards)
+        #expect(same.regions.map(\.members) == before.regions.map(\.members))
+        let more = try Self.plan(ClusterRequest(shards: 3), before: before)
+        #expect(more.shards.map(\.name) == ["b", "a", "c"])
+        #expect(more.shards.first?.home == "r2")
+    }
+
     @Test("what is not asked for is one of each, secure, on ports of their own")
     func defaults() throws {
         let plan = try Self.plan(ClusterRequest())

@@ -59,6 +59,11 @@ with folder() as path, restored_clusters():
 
         there = until(lambda: window()[0] < before and window()[1] > after, 150, 2)
         report.check("both seconds can be restored, of all shards", bool(there), z.zegel("recovery", "list").stdout)
+        drill = z.zegel("recovery", "drill", "--json")
+        found = json.loads(drill.stdout or "{}")
+        report.check("a drill of three shards passes, with the keys of every region", drill.returncode == 0 and len(found["shards"]) == 3
+                     and all(s.get("reconciled", {}).get("unknown") == 0 for s in found["shards"]), drill.stdout[-1500:] + drill.stderr)
+        report.figure("drill", ", ".join(f"{s['shard']}: RTO {s['rto']:.1f} s, RPO {s['rpo']:.1f} s" for s in found["shards"]))
         outside.end()
         report.figure("load", f"{len(outside.answered)} messages answered, {len(outside.got)} delivered, "
                       f"timelines {[z.sql('SELECT count(*) FROM ledger.incarnation', s) for s in range(3)]}")
