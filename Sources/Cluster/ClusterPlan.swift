@@ -132,6 +132,8 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
     /// The folder of the keyrings; nil: inside the cluster's own. A restored cluster has those of the one it comes from: what is destroyed
     /// there is destroyed here.
     public var keyring: String?
+    /// Names of shards that went on elsewhere when this cluster was restored without them; nil: there are none.
+    public var elsewhere: [String]?
 
     /// Whether PostgreSQL runs under Patroni, with a member of each shard in every region.
     public var isReplicated: Bool { regions.count > 1 }
@@ -251,7 +253,8 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
         }
         var plan = ClusterPlan(
             ruleset: ruleset, settings: request.settings ?? before?.settings ?? [],
-            shards: named(shards, before: before?.shards ?? [], sites: sites), regions: [])
+            shards: named(shards, before: before, sites: sites), regions: [])
+        plan.elsewhere = before?.elsewhere
         plan.keyring = before?.keyring
         // Two regions alone cannot tell which of them was cut off: a third vote can.
         let names = (1...sites).map { "r\($0)" } + (sites == 2 ? [witness] : [])
@@ -263,11 +266,14 @@ public struct ClusterPlan: Sendable, Codable, Equatable {
     }
 
     /// Those that were there, and as many new ones as are missing. One that was restored alone keeps its name.
-    private static func named(_ count: Int, before: [ShardPlan], sites: Int) -> [ShardPlan] {
-        var shards = before
+    private static func named(_ count: Int, before: ClusterPlan?, sites: Int) -> [ShardPlan] {
+        var shards = before?.shards ?? []
         for number in 0..<26 where shards.count < count {
             let name = String(UnicodeScalar(UInt8(ascii: "a") + UInt8(number)))
-            if shards.contains(where: { $0.name == name }) { continue }
+            // A reader's cursor may have a place in one that is elsewhere.
+            if shards.contains(where: { $0.name == name }) || before?.elsewhere?.contains(name) == true {
+                continue
+            }
             shards.append(ShardPlan(name: name, home: "r\(number % sites + 1)"))
         }
         return shards

@@ -269,6 +269,15 @@ with folder() as path, restored_clusters():
             until(lambda: z.sql("SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp()") == "0", 30, 0.5)
             command = ("recovery", "reconcile", "--dir", restored.dir, "--from", z.dir)
             if number + 1 == arguments.points:
+                # What was told before does not count any more once its members have begun to tell.
+                done = restored.zegel("recovery", "reconcile", "--archive")
+                report.check(f"{what}: told by the archive first", done.returncode == 0, done.stderr)
+                process = subprocess.Popen([z.bin, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                process.stderr.readline()
+                process.kill()
+                process.wait(10)
+                early = restored.zegel("recovery", "promote", "--yes")
+                report.check(f"{what}: not promoted when its members were broken off", early.returncode != 0 and "reconcile" in early.stderr, early.stderr)
                 done, kills = restored.at_every_step(*command)
                 report.figure("reconciled", f"killed at each of {kills} steps")
             else:

@@ -45,7 +45,7 @@ with folder() as path, restored_clusters():
         report.check("the cluster is whole", z.whole(), z.zegel("shard", "status").stdout)
         enabled = z.zegel("recovery", "enable")
         report.check("recovery is switched on", enabled.returncode == 0, enabled.stderr)
-        z.sql("INSERT INTO control.tenant (id, name, default_ruleset) VALUES ('other', 'other', 'secure')")
+        z.sql("INSERT INTO control.tenant (id, name, default_ruleset) VALUES ('other', 'other', 'secure'), ('late', 'late', 'secure')")
         outside = Outside(z, sink, rng, 12, Roaming)
         sink.on_dot = lambda sink, content: outside.got.setdefault(int(message_id(content)[3:].split("@")[0]), time.time()) and None
         outside.load()
@@ -87,6 +87,8 @@ with folder() as path, restored_clusters():
         report.check("b is told by the end of its archive", done.returncode == 0, done.stderr)
         told = json.loads(done.stdout)[0]
         report.figure("told", f"{told['deliveries']}, {told['control']}")
+        # Shard a lives: until the last moment.
+        z.sql("UPDATE control.tenant SET disabled_at = now() WHERE id = 'late'")
         done = restored.broken_off(rng, 1, "recovery", "promote", "--dir", restored.dir, "--yes")
         report.check("b is promoted", done.returncode == 0 or "is promoted" in done.stderr, done.stderr)
         STARTED.append(restored.dir)
@@ -94,7 +96,8 @@ with folder() as path, restored_clusters():
                             timeout=200)
         report.check("b comes up as a cluster of its own", up.returncode == 0, up.stderr[-1500:])
         report.on_failure = lambda: restored.last_logs(8)
-        report.check("who was disabled since is", restored.sql("SELECT disabled_at IS NOT NULL FROM control.tenant WHERE id = 'other'") == "t")
+        report.check("who was disabled since is, also a moment before it was promoted",
+                     restored.sql("SELECT count(*) FROM control.tenant WHERE disabled_at IS NOT NULL AND id IN ('other', 'late')") == "2")
         s = restored.smtp()
         s.sendmail("a@demo.test", ["u999999@bar.test"], message(999999, rng, 1500))
         s.quit()

@@ -120,7 +120,7 @@ import Testing
         try await pair.reconcile(isFinal: true)
         #expect(try await pair.deliveries(message.id) == ["0 ready duplicate doubt"])
         // Nobody can be asked any more.
-        try await pair.inside { try Reconciliation.doubt($0, heldTenants: nil) }
+        try await pair.inside { try Reconciliation.conclude($0, isDoubtful: true, heldTenants: nil) }
         #expect(try await pair.deliveries(message.id) == ["0 held duplicate doubt"])
         try await pair.close()
     }

@@ -196,7 +196,9 @@ extension ClusterRecovery {
         let folder = target.layout.directory
         guard FileManager.default.fileExists(atPath: folder) else { return }
         guard let state = try target.state() else { return try target.demandRoom(nil) }
-        guard state.isDrill == true, state.source == cluster.layout.directory else {
+        guard state.isDrill == true, state.source == cluster.layout.directory,
+            state.stage == .restoring || state.stage == .restored
+        else {
             throw ClusterError(
                 .usage,
                 "\(folder) holds a restore that no drill of this cluster made: choose another folder with --into"

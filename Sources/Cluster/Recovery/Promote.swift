@@ -21,40 +21,27 @@ extension RestoredCluster {
                     + "first zegel recovery reconcile \(option) --from DIR, or --archive")
         }
         let silent = try await askAgain(state, unasked: unasked)
-        let revokes = state.isControlTold != true && !keepsCredentials
         var reports: [Report] = []
         var held: [String]?
         for shard in state.shards {
-            let server = try target.server(shard.name, programs)
-            let isDoubtful = silent.contains(shard.name)
-            let known = held
             let isControl = shard.name == plan.shards.first?.name
-            if isControl && revokes {
-                // First: broken off here, whatever is told later, the next start makes new ones.
-                for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
-            }
-            say("shard \(shard.name): letting nodes in")
-            let isHeldByAll = try whoHolds([]) == nil
-            let (tenants, tally, revoked) = try await server.run { (process) throws(ClusterError) in
+            let server = try target.server(shard.name, programs, passwords: isControl ? passwords() : nil)
+            let isDoubtful = silent.contains(shard.name)
+            let (known, isHeldByAll) = (held, try whoHolds([]) == nil)
+            let (tenants, tally) = try await server.run { (process) throws(ClusterError) in
                 try await server.awaitReady(process)
+                if isControl { try await settleCredentials(state, server, keepsCredentials, say) }
+                say("shard \(shard.name): letting nodes in")
                 return try await ClusterRecovery.asOwner(server) { session in
                     let tenants = try known ?? ControlReconciliation.heldTenants(session)
-                    if isDoubtful {
-                        try Reconciliation.doubt(session, heldTenants: isHeldByAll ? nil : tenants)
-                    }
-                    let revoked =
-                        isControl && revokes
-                        ? try ControlReconciliation.revokeAll(session, reissued: DemoTenant.user) : nil
+                    // Also where nothing is doubtful now: a tenant may have chosen otherwise a moment ago.
+                    try Reconciliation.conclude(
+                        session, isDoubtful: isDoubtful, heldTenants: isHeldByAll ? nil : tenants)
                     try RestoredLedger.open(session)
-                    return (tenants, try RestoredLedger.tally(session), revoked)
+                    return (tenants, try RestoredLedger.tally(session))
                 }
             }
             held = tenants
-            if let revoked {
-                say(
-                    "nobody told which credentials were revoked since: all \(revoked) credentials and API keys work no more; those of "
-                        + "endpoints.json are new")
-            }
             var report = Report(shard: shard.name)
             report.deliveries = tally
             reports.append(report)
@@ -65,6 +52,35 @@ extension RestoredCluster {
             "it is a cluster of its own now: zegel local up \(option). Its keys are in \(plan.keyring ?? ""): without that folder "
                 + "nobody opens its content")
         return reports
+    }
+
+    /// What was revoked until this moment stays so: whoever has tenants and credentials is asked once more, if anybody lives.
+    private func settleCredentials(
+        _ state: RestoreState, _ server: RestoredServer, _ keepsCredentials: Bool,
+        _ say: @Sendable (String) -> Void
+    ) async throws(ClusterError) {
+        let folder = state.asked ?? state.source
+        if let control = state.control ?? state.shards.first, let old = try? await OldCluster(folder),
+            await old.isThere(control)
+        {
+            var told = Told(report: Report(shard: control.name), heldTenants: [])
+            do throws(ClusterError) {
+                return try await tellControl(control, server, by: old, &told)
+            } catch {
+                // Something else may live where it came from.
+                guard state.asked == nil else { throw error }
+                say("\(folder) does not tell what was revoked since: \(error.message)")
+            }
+        }
+        if state.isControlTold == true || keepsCredentials { return }
+        // Secrets first: broken off here, whatever is told later, the next start makes new ones.
+        for secret in DemoTenant.secrets(target.layout) { unlink(secret) }
+        let count = try await ClusterRecovery.asOwner(server) {
+            try ControlReconciliation.revokeAll($0, reissued: DemoTenant.user)
+        }
+        say(
+            "nobody told which credentials were revoked since: all \(count) credentials and API keys work no more; those of "
+                + "endpoints.json are new")
     }
 
     /// Whoever told what was open may have gone on since.

@@ -67,6 +67,8 @@ struct RestoreTarget: Sendable {
         unlink(files.passphrase)
         guard try ClusterPlan.load(layout.plan) == nil else { return }
         var own = plan
+        let rest = plan.shards.map(\.name).filter { name in !state.shards.contains { $0.name == name } }
+        if !rest.isEmpty { own.elsewhere = (plan.elsewhere ?? []) + rest }
         own.shards = plan.shards.filter { shard in state.shards.contains { $0.name == shard.name } }
         for index in own.regions.indices {
             own.regions[index].members.removeAll { member in !own.shards.contains { $0.name == member.shard }

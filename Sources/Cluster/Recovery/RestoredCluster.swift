@@ -39,8 +39,15 @@ public struct RestoredCluster: Sendable {
         case .promoted:
             throw ClusterError(
                 .state, "the cluster in \(target.layout.directory) is promoted: it goes its own way")
-        case .restored, .reconciled: return state
+        case .restored, .reconciled: break
         }
+        if state.isDrill == true {
+            throw ClusterError(
+                .state,
+                "a drill made what is in \(target.layout.directory), and the next one removes it: restore into another folder"
+            )
+        }
+        return state
     }
 
     // MARK: Reconcile
@@ -104,6 +111,10 @@ public struct RestoredCluster: Sendable {
         }
         var old: OldCluster?
         if let folder = sources.from { old = try await OldCluster(folder) }
+        // Broken off on the way, or refused, it is to be done again: what was told certainly may have gone on since.
+        state.stage = .restored
+        if let old { state.asked = old.cluster.layout.directory }
+        try state.save(target.files.restore)
         var reports: [Report] = []
         // Tenants are in the first shard alone, which comes first.
         var held: [String] = []
@@ -113,6 +124,7 @@ public struct RestoredCluster: Sendable {
             held = told.heldTenants
             if let certain = told.certain { state.shards[index].told = certain }
             if told.report.control != nil { state.isControlTold = true }
+            try state.save(target.files.restore)
             reports.append(told.report)
         }
         if sources.isEvents, reports.allSatisfy({ $0.toldUntil == nil }) {
@@ -121,7 +133,6 @@ public struct RestoredCluster: Sendable {
                 "there is no event of shard \(state.shards.map(\.name).joined(separator: ", ")) in \(sources.events.joined(separator: ", "))"
             )
         }
-        if let old { state.asked = old.cluster.layout.directory }
         state.stage = .reconciled
         try state.save(target.files.restore)
         return reports
@@ -142,29 +153,27 @@ public struct RestoredCluster: Sendable {
                     try ControlReconciliation.heldTenants($0)
                 }
             }
-            // The archive ends before its members do: they have the last word.
+            // The archive ends before its members do: they have the last word. And whose mail is held is known before it is weighed.
             if sources.archive {
-                try await withArchive(of: shard, in: state.source, say, &told) {
-                    (source, told) throws(ClusterError) in
-                    say("shard \(shard.name): asking the end of its archive")
-                    try await tell(shard, moment, server, source, &told)
-                }
                 if let control = state.control {
                     try await withArchive(of: control, in: state.source, say, &told) {
                         (source, told) throws(ClusterError) in
                         try await tellControl(control, server, source, mayReplace: shard.told == nil, &told)
                     }
                 }
+                try await withArchive(of: shard, in: state.source, say, &told) {
+                    (source, told) throws(ClusterError) in
+                    say("shard \(shard.name): asking the end of its archive")
+                    try await tell(shard, moment, server, source, &told)
+                }
             }
             if let old {
                 say("shard \(shard.name): asking its members in \(old.cluster.layout.directory)")
-                let source = try await old.member(shard)
+                if let control = state.control { try await tellControl(control, server, by: old, &told) }
+                var source = try await old.member(shard)
+                // Where others of the old cluster go on, this one may too.
+                if old.plan.shards.count > state.shards.count { source.isFinal = false }
                 try await tell(shard, moment, server, source, &told)
-                if let control = state.control {
-                    // Its own mail goes on: nothing of it is here.
-                    let first = try await old.member(control, mayWork: true)
-                    try await tellControl(control, server, first, mayReplace: true, &told)
-                }
                 // Whoever began to work meanwhile would send what was just released.
                 let after = try await old.member(shard)
                 guard after.standing.work == source.standing.work else {
@@ -198,7 +207,7 @@ public struct RestoredCluster: Sendable {
         }
     }
 
-    private func passwords() throws(ClusterError) -> String { try target.writePasswords(programs.user) }
+    func passwords() throws(ClusterError) -> String { try target.writePasswords(programs.user) }
 
     /// Has one source tell.
     private func tell(
@@ -217,6 +226,16 @@ public struct RestoredCluster: Sendable {
         told.report.brought.broughtOver += brought.broughtOver
         told.report.brought.events += brought.events
         if !isFinal { told.report.toldUntil = source.standing.newest }
+    }
+
+    /// Has a member of the shard with tenants and credentials tell which were revoked: its own mail may go on meanwhile.
+    func tellControl(
+        _ shard: RestoreState.Shard, _ server: RestoredServer, by old: OldCluster, _ told: inout Told
+    ) async throws(ClusterError) {
+        let source = try await old.member(shard, mayWork: true)
+        let follows = source.standing.follows
+        try await tellControl(shard, server, source, mayReplace: !follows, &told)
+        if follows { told.report.toldUntil = source.standing.newest }
     }
 
     /// Has the shard with tenants and credentials tell which were revoked.

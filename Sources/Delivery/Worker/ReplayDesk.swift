@@ -15,6 +15,8 @@ final class ReplayDesk: Sendable {
     static let memberLimit = Duration.seconds(1)
     /// How long one that did not answer is passed over.
     static let passedOver = Duration.seconds(3)
+    /// Two silences that lie no further apart are one.
+    static let onePause = Duration.seconds(30)
     /// Most tags of one question.
     static let tagCount = 1000
 
@@ -29,8 +31,8 @@ final class ReplayDesk: Sendable {
         var isClosed = false
         var leaderFailed: ContinuousClock.Instant?
         var memberFailed: [Int: ContinuousClock.Instant] = [:]
-        /// From when on neither its leader nor members enough have answered.
-        var awaySince: ContinuousClock.Instant?
+        /// From when on neither its leader nor members enough have answered, and when that was found last.
+        var away: (since: ContinuousClock.Instant, seen: ContinuousClock.Instant)?
     }
 
     /// The shard's name.
@@ -127,7 +129,7 @@ final class ReplayDesk: Sendable {
         if hasLeader(), isTried {
             do {
                 let holders = try await leader.replayHolders(of: tags, limit: Self.leaderLimit)
-                state.withLock { $0.awaySince = nil }
+                state.withLock { $0.away = nil }
                 return { .holders(Array(Set($0.flatMap { holders[$0] ?? [] }))) }
             } catch {
                 state.withLock { $0.leaderFailed = .now }
@@ -138,8 +140,11 @@ final class ReplayDesk: Sendable {
         }
         let (known, isEnough) = await askMembers(tags)
         let since = state.withLock { state in
-            state.awaySince = isEnough ? nil : state.awaySince ?? .now
-            return state.awaySince
+            // Between two questions that lie apart it may have been back.
+            let (now, before) = (ContinuousClock.now, state.away)
+            let isOne = before.map { now - $0.seen < Self.onePause } ?? false
+            state.away = isEnough ? nil : (isOne ? before?.since ?? now : now, now)
+            return state.away?.since
         }
         return { tags in
             .silence(isThere: tags.contains(where: known.contains), isEnough: isEnough, since: since)

@@ -255,10 +255,16 @@ public struct Reconciliation: Sendable {
             """, [heldTenants.map { .textArray($0) } ?? .null])
     }
 
-    /// Nobody can say any more whether what was open then has ended since: it is in doubt.
-    public static func doubt(_ session: PostgresSession, heldTenants: [String]?) throws {
+    /// Closes, releases and holds by all that was told.
+    /// - Parameter isDoubtful: nobody can say any more whether what was open then has ended since: it is in doubt.
+    public static func conclude(
+        _ session: PostgresSession, isDoubtful: Bool, heldTenants: [String]?
+    ) throws {
         _ = try session.transaction { session in
-            try session.execute("UPDATE ledger.reconciled SET knowledge = 'doubt' WHERE knowledge = 'open'")
+            if isDoubtful {
+                try session.execute(
+                    "UPDATE ledger.reconciled SET knowledge = 'doubt' WHERE knowledge = 'open'")
+            }
             try settle(session, heldTenants: heldTenants)
         }
     }
@@ -273,6 +279,12 @@ public struct Reconciliation: Sendable {
             INSERT INTO ledger.judgement_certificate SELECT c.* FROM source_ledger.judgement_certificate c
                 WHERE c.judgement IN (SELECT digest FROM ledger.judgement WHERE made_at >= \(since)) ON CONFLICT DO NOTHING;
             INSERT INTO ledger.certificate SELECT * FROM source_ledger.certificate ON CONFLICT DO NOTHING
+            """)
+        // Exported events have no details.
+        try session.execute(
+            """
+            DELETE FROM ledger.event r USING source_ledger.event e WHERE e.at >= \(since) AND r.at >= \(since) AND r.id = e.id
+                AND (r.sealed_detail IS NULL AND e.sealed_detail IS NOT NULL OR r.rcpt_no IS NULL AND e.rcpt_no IS NOT NULL)
             """)
         return try count(
             session,

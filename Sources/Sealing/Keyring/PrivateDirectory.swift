@@ -135,7 +135,8 @@ struct PrivateDirectory: Sendable {
         guard fstat(descriptor, &status) == 0 else { throw .system("stat", file) }
         let zeros = [UInt8](repeating: 0, count: Int(status.st_size))
         guard zeros.withUnsafeBytes({ Self.writeAll(descriptor, $0) }), fsync(descriptor) == 0,
-            unlink(file) == 0
+            // Another process may have come first.
+            unlink(file) == 0 || errno == ENOENT
         else { throw .system("erase", file) }
         try synchronize()
     }
