@@ -80,21 +80,10 @@ struct HeldCommand: AsyncParsableCommand {
             abstract: "Let held deliveries be tried again.",
             discussion: "Each becomes an event `released`, with the reason operator-decision.")
 
-        @OptionGroup var folder: RecoveryCommand.Folder
-        @OptionGroup var selection: Selection
-        @OptionGroup var confirmation: Confirmation
-        @Flag(name: .long, help: "Print JSON: how many of each shard.")
-        var json = false
+        @OptionGroup var choice: Choice
 
         func run() async throws {
-            try await reporting {
-                let (recovery, which) = (try await folder.recovery(), try selection.selection())
-                let count = try await recovery.held(which).flatMap(\.groups).map(\.count).reduce(0, +)
-                try confirmation.ask("send \(count) held deliveries")
-                let counts = try await recovery.decide(.release, which)
-                if json { return answer(try zegel.json(counts)) }
-                say("\(counts.values.reduce(0, +)) deliveries are released")
-            }
+            try await choice.decide(.release, asking: { "send \($0) held deliveries" }, done: "are released")
         }
     }
 
@@ -103,25 +92,38 @@ struct HeldCommand: AsyncParsableCommand {
             commandName: "return",
             abstract: "End held deliveries, and tell their senders.",
             discussion: """
-                Nothing is sent to their recipients. A worker ends each as cancelled, with the reason operator-return, and \
-                writes a notification to the sender, unless that asked for none. One that may have reached its recipient says \
-                so. What cannot be opened any more is held again.
+                Nothing is sent to their recipients. Each becomes an event `released` with the reason operator-return; a worker \
+                then ends it as `cancelled` and writes a notification to the sender, unless that asked for none. One that may \
+                have reached its recipient says so. What cannot be opened any more is held again.
                 """)
 
+        @OptionGroup var choice: Choice
+
+        func run() async throws {
+            try await choice.decide(
+                .giveBack, asking: { "end \($0) held deliveries unsent, and tell their senders" },
+                done: "are returned")
+        }
+    }
+
+    /// An operator's word on some of them.
+    struct Choice: ParsableArguments {
         @OptionGroup var folder: RecoveryCommand.Folder
         @OptionGroup var selection: Selection
         @OptionGroup var confirmation: Confirmation
         @Flag(name: .long, help: "Print JSON: how many of each shard.")
         var json = false
 
-        func run() async throws {
+        func decide(
+            _ decision: HeldDeliveries.Decision, asking: (Int) -> String, done: String
+        ) async throws {
             try await reporting {
                 let (recovery, which) = (try await folder.recovery(), try selection.selection())
                 let count = try await recovery.held(which).flatMap(\.groups).map(\.count).reduce(0, +)
-                try confirmation.ask("end \(count) held deliveries unsent, and tell their senders")
-                let counts = try await recovery.decide(.giveBack, which)
+                try confirmation.ask(asking(count))
+                let counts = try await recovery.decide(decision, which)
                 if json { return answer(try zegel.json(counts)) }
-                say("\(counts.values.reduce(0, +)) deliveries are returned")
+                say("\(counts.values.reduce(0, +)) deliveries \(done)")
             }
         }
     }

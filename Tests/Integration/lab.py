@@ -17,6 +17,30 @@ def binary(name="zegel"):
     sys.exit(f"{name} is not built: run `swift build -c release` first")
 
 
+def with_own_mounts(name):
+    """Goes on in a mount namespace of its own; ends the run, saying that it is skipped, where nothing may be mounted."""
+    mark = "ZEGEL_TEST_MOUNTS"
+    if mark in os.environ:
+        return
+    allowed = subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, text=True, timeout=10)
+    if allowed.returncode:
+        print(f"SKIPPED {name}: no file system may be mounted here ({allowed.stderr.strip()})")
+        sys.exit(0)
+    os.environ[mark] = "1"
+    os.execvp("unshare", ["unshare", "-m", "--", sys.executable, *sys.argv])
+
+
+def fill(path):
+    """Takes every block that is left."""
+    with open(path, "wb", buffering=0) as f:
+        for size in (1 << 20, 4096):
+            block = b"\0" * size
+            with contextlib.suppress(OSError):
+                while True:
+                    if f.write(block) < size:
+                        break
+
+
 def until(what, seconds=30, every=0.05):
     """The first true value of `what`, or None when the time is over."""
     end = time.monotonic() + seconds

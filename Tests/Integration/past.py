@@ -169,6 +169,24 @@ def compare(report, what, rows, at, outside):
                   f"{sum(s == 'open' for s in there.values())} open")
 
 
+def goes_on(report, what, restored, cursor, read, got, doubles=True):
+    """A reader of the old feed goes on with its cursor and misses no event; no double that came is without its mark."""
+    both = {e["id"]: e for e in read + restored.events(cursor)}
+    whole = {e["id"] for e in restored.events()}
+    report.check(f"{what}: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
+    # What comes again has its id, and is the same; nothing comes again under another.
+    first = {e["id"]: e for e in read}
+    changed = [e["id"] for e in restored.events() if e["id"] in first and any(e[k] != first[e["id"]][k] for k in ("kind", "message_id", "at", "reason_code"))]
+    report.check(f"{what}: what comes again is what it was", not changed, str(changed[:3]))
+    told = collections.Counter((e["message_id"], e["kind"], e["at"], e["recipient"]) for e in both.values() if e["kind"] != "assessed")
+    report.check(f"{what}: and comes under its own id", not [k for k, count in told.items() if count > 1])
+    copies = Copies(got, list(both.values()))
+    report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
+    report.check(f"{what}: no double without its mark" + ("" if doubles else ", nor with one"),
+                 not copies.unmarked and (doubles or not copies.doubles), str((copies.unmarked or copies.doubles)[:3]))
+    return both
+
+
 def carry_on(report, what, restored, outside, sink, complete_until, patience=120):
     """The restored cluster delivers what was not: all of it, and no double without its mark."""
     STARTED.append(restored.dir)

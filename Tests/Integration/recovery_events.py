@@ -179,13 +179,6 @@ with folder() as path, restored_clusters():
             except urllib.error.HTTPError as error:
                 refused = error.code
             report.check(f"{what}: an API key from before does not work", refused == 401, str(refused))
-            # A reader of the old feed goes on, and knows what is lost.
-            events = restored.events(cursor)
-            both = {e["id"]: e for e in read + events}
-            whole = {e["id"] for e in restored.events()}
-            report.check(f"{what}: the reader of the old feed misses no event", whole <= set(both), str(len(whole - set(both))))
-            named = {e["message_id"] for e in events if e["kind"] == "unrecoverable" and e["reason_code"] == "restored-lost"}
-            report.check(f"{what}: and is told of each message that is lost", named == lost, f"{len(named)} of {len(lost)}")
             # What was held is returned.
             reports = lambda: [g for g in sink.got if not message_id(g[2]).startswith("<m-")]
             returned = restored.zegel("recovery", "held", "return", "--tenant", "demo", "--yes")
@@ -196,9 +189,9 @@ with folder() as path, restored_clusters():
             names = {identity: n for n, identity in outside.names.items()}
             arrived = {message_id(c) for _, _, c in sink.got}
             report.check(f"{what}: and nothing of it was sent", not any(f"<m-{names[i]}@demo.test>" in arrived for i in unnamed if i in names))
-            copies = Copies([g for g in sink.got if message_id(g[2]).startswith("<m-")], restored.events() + read)
-            report.figure("deliveries", f"{len(copies.doubles)} came twice, {sum(copies.marked.values())} are marked")
-            report.check(f"{what}: no double without its mark", not copies.unmarked, str(copies.unmarked[:3]))
+            both = goes_on(report, what, restored, cursor, read, [g for g in sink.got if message_id(g[2]).startswith("<m-")])
+            named = {e["message_id"] for e in both.values() if e["kind"] == "unrecoverable" and e["reason_code"] == "restored-lost"}
+            report.check(f"{what}: and is told of each message that is lost", named == lost, f"{len(named)} of {len(lost)}")
             subprocess.run([z.bin, "local", "down", "--dir", restored.dir], capture_output=True, timeout=60)
 
         # The end of an epoch: content is closed for ever, metadata reads.

@@ -15,15 +15,9 @@ from past import *
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--seed", type=int)
 arguments = parser.parse_args()
-MARK, PORT = "ZEGEL_TEST_MOUNTS", 2702
+PORT = 2702
 
-if MARK not in os.environ:
-    allowed = subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, text=True, timeout=10)
-    if allowed.returncode:
-        print(f"SKIPPED recovery_full: no file system may be mounted here ({allowed.stderr.strip()})")
-        sys.exit(0)
-    os.environ[MARK] = "1"
-    os.execvp("unshare", ["unshare", "-m", "--", sys.executable, *sys.argv])
+with_own_mounts("recovery_full")
 
 
 def mounted(path, size):
@@ -65,11 +59,7 @@ with folder() as path, restored_clusters():
             report.check("nothing is left of them", not os.listdir(small), str(os.listdir(small)))
 
             # The repository's own.
-            with open(f"{disk}/filler", "wb") as f:
-                with contextlib.suppress(OSError):
-                    while True:
-                        f.write(b"x" * 65536)
-                        f.flush()
+            fill(f"{disk}/filler")
             report.check("mail goes with a repository that is full", bool(deliver(2) and until(lambda: len(sink.got) == 2)))
             made = z.zegel("recovery", "create", "--full")
             report.check("a backup: fails and says why", made.returncode != 0 and "disk of the repository is full" in made.stderr, made.stderr)
