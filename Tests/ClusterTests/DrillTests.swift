@@ -37,7 +37,7 @@ import Testing
         let folder = try TemporaryFolder()
         chmod(folder.path, 0o750)
         for name in ["drill-other-20200101T000000Z.json", "drill-z-notes", "syslog"] {
-            FileManager.default.createFile(atPath: "\(folder.path)/\(name)", contents: Data())
+            _ = FileManager.default.createFile(atPath: "\(folder.path)/\(name)", contents: Data())
         }
         for number in 0..<(DrillReport.kept + 3) {
             let files = try Self.report("/tmp/z", at: 1_795_773_600 + Double(number)).write(into: folder.path)

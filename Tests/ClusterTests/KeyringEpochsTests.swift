@@ -72,7 +72,7 @@ import Testing
         let key = "\(keyrings[0])/content-20783.key"
         let size = try #require(FileManager.default.contents(atPath: key)).count
         // The tombstone is there, the key is zeros, and its name is not gone yet.
-        FileManager.default.createFile(
+        _ = FileManager.default.createFile(
             atPath: "\(keyrings[0])/content-20783.destroyed", contents: Data(),
             attributes: [.posixPermissions: 0o600])
         try Data(count: size).write(to: URL(fileURLWithPath: key))
