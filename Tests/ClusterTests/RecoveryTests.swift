@@ -34,6 +34,16 @@ import Testing
         #expect(WALSegment(name) == nil)
     }
 
+    @Test(arguments: [
+        ("000000010000000000000001-d3b07384d113edec49eaa6238ad5ff00ffffffff.zst", true),
+        ("000000010000000000000001-d3b07384d113edec49eaa6238ad5ff00ffffffff.zst.pgbackrest.tmp", false),
+        ("000000010000000000000001.partial-d3b07384d113edec49eaa6238ad5ff00ffffffff.zst", false),
+        ("000000010000000000000001.00000028.backup", false), ("00000002.history", false),
+    ])
+    func `a file of the archive is a segment once it is there`(name: String, isSegment: Bool) {
+        #expect((BackupRepository.segment(ofFile: name) != nil) == isSegment)
+    }
+
     // Timeline 2 left 1 within segment 3; timeline 5 left 2 within segment 6. Numbers between were claimed and never followed.
     static let history =
         "1\t0/3500000\tno recovery target specified\n\n# a comment\n2\t0/6800000\tno recovery target specified\n"

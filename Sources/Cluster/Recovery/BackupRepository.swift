@@ -136,11 +136,7 @@ struct BackupRepository: Sendable {
         }
         var segments: [WALSegment] = []
         for name in names where name.utf8.count == 16 {
-            segments += try await list(shard, path + "/" + name).compactMap { file in
-                // NAME-CHECKSUM.zst; not what belongs to a backup, nor one that was not full.
-                guard file.dropFirst(24).first == "-" else { return nil }
-                return WALSegment(String(file.prefix(24)))
-            }
+            segments += try await list(shard, path + "/" + name).compactMap(Self.segment(ofFile:))
         }
         let newest = max(histories.max() ?? 1, segments.map(\.timeline).max() ?? 1)
         var history: String?
@@ -158,6 +154,12 @@ struct BackupRepository: Sendable {
         }
         return Archive(
             timelines: try ArchivedTimelines(newest: newest, history: history), segments: segments.sorted())
+    }
+
+    /// The segment of a file in the archive, NAME-CHECKSUM.zst; nil: it belongs to a backup, was not full, or is on its way in.
+    static func segment(ofFile name: String) -> WALSegment? {
+        guard name.dropFirst(24).first == "-", !name.hasSuffix(".pgbackrest.tmp") else { return nil }
+        return WALSegment(String(name.prefix(24)))
     }
 
     /// What an archive holds.
