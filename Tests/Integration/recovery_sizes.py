@@ -6,7 +6,7 @@ row and every page.
 
     recovery_sizes.py [--megabytes N ...]
 """
-import argparse, os, sys
+import argparse, os, sys, time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from past import *
 
@@ -31,6 +31,12 @@ with folder() as path, restored_clusters():
             there = size
             made = z.zegel("recovery", "create", "--full", timeout=900)
             report.check(f"{size} MB more: a full backup", made.returncode == 0, made.stderr)
+            # A moment behind the backup, so that it is restored from this one.
+            time.sleep(2)
+            client.send("a@demo.test", ["b@bar.test"], message(2 + size, random.Random(size), 2000))
+            mark = time.time()
+            newest = lambda: seconds(json.loads(z.zegel("recovery", "list", "--json").stdout)[0]["window"]["to"])
+            report.check(f"{size} MB more: it can be restored", bool(until(lambda: newest() >= mark - 0.5, 90, 1)))
             done = z.zegel("recovery", "drill", "--json", timeout=900)
             found = json.loads(done.stdout or "{}")
             report.check(f"{size} MB more: drilled", done.returncode == 0, done.stdout[-1500:] + done.stderr)
