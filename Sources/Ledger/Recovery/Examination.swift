@@ -132,14 +132,14 @@ public struct SealedMessage: Sendable {
             SELECT DISTINCT ON (m.id) \(columns) FROM (
                 (SELECT d.message_id AS id FROM ledger.delivery d ORDER BY random() LIMIT $1)
                 UNION ALL
-                -- A moment at random, and the first message after it.
-                SELECT x.id FROM (
+                -- A moment at random, and the first message after it; behind the last one's beginning there is none.
+                SELECT coalesce(x.id, (SELECT id FROM ledger.message ORDER BY id DESC LIMIT 1)) FROM (
                     SELECT (SELECT accepted_at FROM ledger.message ORDER BY id LIMIT 1) AS first,
                            (SELECT accepted_at FROM ledger.message ORDER BY id DESC LIMIT 1) AS last) span
                 CROSS JOIN generate_series(1, $1) AS n
                 CROSS JOIN LATERAL (SELECT span.first + random() * (span.last - span.first) + n * '0 s'::interval AS at) t
-                CROSS JOIN LATERAL (SELECT m.id FROM ledger.message m WHERE m.id >= ledger.uuid_floor(t.at)
-                                    ORDER BY m.id LIMIT 1) x) chosen
+                LEFT JOIN LATERAL (SELECT m.id FROM ledger.message m WHERE m.id >= ledger.uuid_floor(t.at)
+                                   ORDER BY m.id LIMIT 1) x ON true) chosen
             JOIN ledger.message m ON m.id = chosen.id WHERE m.size <= \(largest) ORDER BY m.id
             """, [.int4(Int32(clamping: (count + 1) / 2))])
         var sample: [SealedMessage] = []
