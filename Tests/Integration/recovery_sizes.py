@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long a restore takes, by the size of the shard: a table for people. Not among what deploy/test runs.
+"""How long a restore takes, by the size of the shard: a table for people. deploy/test runs a short form.
 
 A shard is filled with content to each size, backed up in full, and drilled: RTO is what restoring took, the whole includes reading every
 row and every page.
