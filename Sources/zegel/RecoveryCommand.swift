@@ -354,12 +354,4 @@ extension RecoveryCommand {
 }
 
 /// A value as JSON, with moments in RFC 3339 to the microsecond.
-func moments(_ value: some Encodable) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.dateEncodingStrategy = .custom { date, encoder in
-        var container = encoder.singleValueContainer()
-        try container.encode(RestorePoint.precise(date))
-    }
-    return String(decoding: try encoder.encode(value), as: UTF8.self)
-}
+func moments(_ value: some Encodable) throws -> String { try RestorePoint.json(value) }

@@ -30,6 +30,22 @@ def seconds(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
+def newest(z):
+    """The newest point that can be restored of a cluster of one shard; 1970 while there is none."""
+    points = json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")
+    return seconds((points[0].get("window") or {"to": "1970-01-01T00:00:00Z"})["to"])
+
+
+def lose(z):
+    """Everything of the cluster ends at once."""
+    supervisor = z.pids("supervisor")[0]
+    victims = tree(supervisor)
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(os.path.exists(f"/proc/{p}") for p in victims), 10)
+
+
 class Outside:
     """What the outside knows, each with the time of the clock."""
 

@@ -24,16 +24,6 @@ arguments = parser.parse_args()
 PORT = 2697
 
 
-def lose(z):
-    """Everything of the cluster ends at once."""
-    supervisor = z.pids("supervisor")[0]
-    victims = tree(supervisor)
-    for pid in victims:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(os.path.exists(f"/proc/{p}") for p in victims), 10)
-
-
 def session_refused(restored):
     """Whether an edge refuses the password, and not for want of something else."""
     try:
@@ -166,14 +156,13 @@ with folder() as path, restored_clusters():
         z.sql("UPDATE control.credential SET revoked_at = now() WHERE username = 'demo'")
         z.sql("UPDATE control.tenant SET in_doubt = 'hold'")
         # Until all of this is in the archive; mail that has its 250 goes on being delivered.
-        newest = lambda: seconds((json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")[0].get("window") or {"to": "1970-01-01T00:00:00Z"})["to"])
-        report.check("the archive gets there", bool(until(lambda: newest() > ended + 2, 60, 0.5)), z.zegel("recovery", "list").stdout)
+        report.check("the archive gets there", bool(until(lambda: newest(z) > ended + 2, 60, 0.5)), z.zegel("recovery", "list").stdout)
         time.sleep(3)
         lose(z)
         lost_at = time.time()
         outside.end()
         report.figure("load", f"{len(outside.answered)} messages answered, {len(outside.got)} delivered, {len(outside.read)} events seen")
-        end_of_archive = newest()
+        end_of_archive = newest(z)
         report.figure("archive", f"ends {lost_at - end_of_archive:.1f} s before the loss")
         repository = digest(f"{z.dir}/recovery/repository")
         bad_input(z, path, points[0])

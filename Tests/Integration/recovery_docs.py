@@ -31,9 +31,7 @@ with folder() as path, restored_clusters():
         for command, comment in documented("docs/recovery.md"):
             if " restore " in command and at is None:
                 at = time.time()
-                newest = lambda: seconds((json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")[0].get("window")
-                                          or {"to": "1970-01-01T00:00:00Z"})["to"])
-                report.check("there is a second to restore", bool(until(lambda: newest() > at, 90, 1)))
+                report.check("there is a second to restore", bool(until(lambda: newest(z) > at, 90, 1)))
             if "reconcile" in command and "--from" in command:
                 until(lambda: z.sql("SELECT count(*) FROM ledger.worker_heartbeat WHERE lease_until > clock_timestamp()") == "0", 30, 0.5)
             text = command.replace("/mnt/backup/zegel", f"{path}/backup").replace("2026-11-27T17:21:22Z", moment(at or 0)).replace("20784", str(today))

@@ -102,14 +102,9 @@ with folder() as path, restored_clusters():
         ended = time.time()
         some.set()
         points = sorted(rng.uniform(began + 3, ended) for _ in range(arguments.points))
-        newest = lambda: seconds((json.loads(z.zegel("recovery", "list", "--json").stdout or "[{}]")[0].get("window") or {"to": "1970-01-01T00:00:00Z"})["to"])
-        report.check("the archive gets there", bool(until(lambda: newest() > ended + 1, 60, 0.5)), z.zegel("recovery", "list").stdout)
+        report.check("the archive gets there", bool(until(lambda: newest(z) > ended + 1, 60, 0.5)), z.zegel("recovery", "list").stdout)
         old = dict(z.e)
-        victims = tree(z.pids("supervisor")[0])
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until(lambda: not any(os.path.exists(f"/proc/{p}") for p in victims), 10)
+        lose(z)
         outside.end()
         # The sink may have what no event tells.
         read, cursor = list(outside.read), outside.cursor

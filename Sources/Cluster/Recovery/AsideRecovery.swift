@@ -15,7 +15,7 @@ struct AsideRecovery: Sendable {
     ///   - moment: nil: the end of its archive.
     ///   - body: gets the server, and where its WAL ends, in octets.
     func run(
-        _ shard: RestoreState.Shard, to moment: Date?, timeline: UInt32,
+        _ shard: RestoreState.Shard, to moment: Date?,
         _ body: (RestoredServer, Int) async throws(ClusterError) -> Void
     ) async throws(ClusterError) {
         let aside = target.files.aside(shard.name)
@@ -27,17 +27,7 @@ struct AsideRecovery: Sendable {
         try await repository.endLeftover(into: aside)
         try target.clear(aside, owner: programs.user)
         try await repository.restore(shard.name, set: shard.set, into: aside)
-        var recovery: [PostgresParameter] = [
-            .init("restore_command", repository.restoreCommand(shard.name, data: aside)),
-            .init("recovery_target_timeline", "\(timeline)"),
-        ]
-        if let moment {
-            // A zone with a name is refused here.
-            recovery.append(
-                .init("recovery_target_time", RestorePoint.precise(moment).dropLast() + "+00"))
-            recovery.append(.init("recovery_target_action", "promote"))
-        }
-        try server.configure(recovery: recovery)
+        try server.configure(recovery: repository.recovery(shard, to: moment, data: aside))
         try await server.run { (process) throws(ClusterError) in
             try await server.awaitRecovered(process) { _ in }
             try await ClusterRecovery.migrate(server)

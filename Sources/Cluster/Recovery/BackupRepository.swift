@@ -111,8 +111,24 @@ struct BackupRepository: Sendable {
         }
     }
 
+    /// What a PostgreSQL in `data` is told of its recovery.
+    /// - Parameter moment: nil: to the end of the archive.
+    func recovery(_ shard: RestoreState.Shard, to moment: Date?, data: String) -> [PostgresParameter] {
+        var parameters: [PostgresParameter] = [
+            .init("restore_command", restoreCommand(shard.name, data: data)),
+            .init("recovery_target_timeline", "\(shard.timeline)"),
+        ]
+        if let moment {
+            // A zone with a name is refused here.
+            parameters.append(
+                .init("recovery_target_time", RestorePoint.precise(moment).dropLast() + "+00"))
+            parameters.append(.init("recovery_target_action", "promote"))
+        }
+        return parameters
+    }
+
     /// What has PostgreSQL fetch its WAL while it recovers in `data`.
-    func restoreCommand(_ shard: String, data: String) -> String {
+    private func restoreCommand(_ shard: String, data: String) -> String {
         let words = [
             Self.program, "--config=\(layout.configuration)",
             "--stanza=\(BackupConfiguration.stanza(shard))", "--pg1-path=\(data)", "--no-archive-async",

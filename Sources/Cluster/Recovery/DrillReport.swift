@@ -134,17 +134,8 @@ public struct DrillReport: Sendable, Codable, Equatable {
         try ClusterFiles.folder(folder)
         let prefix = "drill-\((cluster as NSString).lastPathComponent)-"
         let name = prefix + RestorePoint.text(at).filter { $0 != ":" && $0 != "-" }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.dateEncodingStrategy = .custom { date, encoder in
-            var container = encoder.singleValueContainer()
-            try container.encode(RestorePoint.precise(date))
-        }
-        guard let json = try? encoder.encode(self) else {
-            throw ClusterError(.state, "the report of the drill cannot be written")
-        }
         let files = ["\(folder)/\(name).json", "\(folder)/\(name).html"]
-        try ClusterFiles.write(Array(json) + [0x0A], to: files[0])
+        try ClusterFiles.write(RestorePoint.json(self) + "\n", to: files[0])
         try ClusterFiles.write(page, to: files[1])
         let all = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [])
             .filter { $0.hasPrefix(prefix) && ($0.hasSuffix("Z.json") || $0.hasSuffix("Z.html")) }.sorted()

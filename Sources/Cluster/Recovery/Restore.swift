@@ -128,13 +128,7 @@ extension ClusterRecovery {
         defer { watch.cancel() }
         try await repository.restore(shard.name, set: shard.set, into: server.data)
         watch.cancel()
-        try server.configure(recovery: [
-            .init("restore_command", repository.restoreCommand(shard.name, data: server.data)),
-            // A zone with a name is refused here.
-            .init("recovery_target_time", RestorePoint.precise(moment).dropLast() + "+00"),
-            .init("recovery_target_timeline", "\(shard.timeline)"),
-            .init("recovery_target_action", "promote"),
-        ])
+        try server.configure(recovery: repository.recovery(shard, to: moment, data: server.data))
         say("shard \(shard.name): recovering to \(RestorePoint.text(moment))")
         let incarnation = try await server.run { (process) throws(ClusterError) in
             var shown = ContinuousClock.now
@@ -162,7 +156,7 @@ extension ClusterRecovery {
         let aside = AsideRecovery(target: target, programs: programs, repository: repository)
         let moment = state.moment
         let server = try target.server(shard.name, programs, passwords: target.writePasswords(programs.user))
-        try await aside.run(control, to: moment, timeline: control.timeline) {
+        try await aside.run(control, to: moment) {
             (source, _) throws(ClusterError) in
             try await server.run { (process) throws(ClusterError) in
                 try await server.awaitReady(process)

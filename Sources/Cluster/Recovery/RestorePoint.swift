@@ -97,6 +97,19 @@ public enum RestorePoint {
             + String(repeating: "0", count: 6 - digits.count) + digits + "Z"
     }
 
+    /// A value as JSON, with moments in RFC 3339 to the microsecond.
+    public static func json(_ value: some Encodable) throws(ClusterError) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.dateEncodingStrategy = .custom { date, encoder in
+            var container = encoder.singleValueContainer()
+            try container.encode(precise(date))
+        }
+        do { return String(decoding: try encoder.encode(value), as: UTF8.self) } catch {
+            throw ClusterError(.state, "what was found cannot be written: \(error)")
+        }
+    }
+
     /// Takes the moment that an operator asked for.
     /// - Parameters:
     ///   - window: what there is.

@@ -298,7 +298,7 @@ public struct RestoredCluster: Sendable {
         let end = RestoreState.Shard(
             name: shard.name, set: set.label, timeline: archive.timelines.newest, system: shard.system,
             size: set.size)
-        try await aside.run(end, to: nil, timeline: archive.timelines.newest) {
+        try await aside.run(end, to: nil) {
             (server, end) throws(ClusterError) in
             guard run.last.map({ end >= $0.start }) ?? true else {
                 throw ClusterError(

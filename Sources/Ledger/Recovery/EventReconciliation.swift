@@ -213,19 +213,10 @@ public struct EventReconciliation: Sendable {
             UPDATE ledger.message m SET withdrawn_at = t.at FROM told t
                 WHERE t.message_id = m.id AND t.kind = 'withdrawn' AND m.withdrawn_at IS NULL;
             DELETE FROM ledger.replay r USING told t WHERE r.message_id = t.message_id AND t.kind = 'withdrawn';
-            UPDATE ledger.reconciled k SET knowledge = x.knowledge FROM (
-                SELECT k.message_id, k.no, CASE
-                    WHEN EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id AND r.delivery_no = k.no)
-                        AND NOT EXISTS (SELECT 1 FROM ledger.recipient r WHERE r.message_id = k.message_id
-                            AND r.delivery_no = k.no AND r.state IN ('open', 'held')) THEN 'ended'
-                    -- Events that end before the moment tell nothing of what happened after it.
-                    WHEN EXISTS (SELECT 1 FROM told t WHERE t.message_id = k.message_id)
-                        AND (SELECT max(at) FROM told) >= \(exactly(moment)) THEN 'doubt'
-                    ELSE 'unknown' END AS knowledge
-                FROM ledger.reconciled k) x
-                WHERE x.message_id = k.message_id AND x.no = k.no
-                  AND array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], x.knowledge)
-                    > array_position(ARRAY['unknown', 'doubt', 'open', 'ended'], k.knowledge);
+            -- What has ended is found when it is settled. Events that end before the moment tell nothing of what happened after it.
+            UPDATE ledger.reconciled k SET knowledge = 'doubt' WHERE k.knowledge = 'unknown'
+                AND EXISTS (SELECT 1 FROM told t WHERE t.message_id = k.message_id)
+                AND (SELECT max(at) FROM told) >= \(exactly(moment));
             UPDATE ledger.delivery d SET delay_reported = true FROM told t
                 JOIN ledger.recipient r ON r.message_id = t.message_id AND r.rcpt_no = t.no AND r.state IN ('open', 'held')
                 WHERE t.kind = 'notified' AND d.message_id = r.message_id AND d.no = r.delivery_no;
